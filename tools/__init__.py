@@ -1,0 +1,1 @@
+"""Parity: one container, the same on this machine and on Azure ML."""

@@ -1,0 +1,1 @@
+"""From a spec that people write to a lock that names every package."""

@@ -1,0 +1,92 @@
+"""Files written whole, hashed and measured: what every other room does to a disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from .errors import DiskError
+
+CHUNK = 1 << 20  # bytes read at a time
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears at `path` complete, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # noqa: PTH101 - mkstemp gives 600
+        os.replace(name, path)  # noqa: PTH105 - names a string
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)  # noqa: PTH108
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole."""
+    with written_whole(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def directory_written_whole(path: Path) -> Iterator[Path]:
+    """A directory that appears at `path` complete, or not at all; an older one there is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    try:
+        yield work
+        work.chmod(0o755)
+        if path.exists():
+            old = work.with_suffix(".old")
+            path.rename(old)
+            work.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            work.rename(path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file's content, 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def human(size: int) -> str:
+    """A number of bytes for people, in MB (10^6 bytes) as package tools print it."""
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
+
+
+@contextlib.contextmanager
+def disk_errors(where: Path, command: str) -> Iterator[None]:
+    """Turns a full or read-only disk into one line; `command` is what makes room."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            with contextlib.suppress(OSError):
+                free = shutil.disk_usage(where).free
+                raise DiskError(f"the disk of {where} is full: {human(free)} left", command=command) from error
+            raise DiskError(f"the disk of {where} is full", command=command) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise DiskError(
+                f"{error.filename or where} cannot be written: {error.strerror}", command=command
+            ) from error
+        raise

@@ -1,0 +1,1 @@
+"""From a lock to one image, assembled on the host."""

@@ -1,0 +1,159 @@
+"""parity.toml -> frozen, typed values. The only place that reads configuration.
+
+Every key has a default, so an empty file is a valid one; `parity.toml` in this repository documents each in place.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import SettingsError, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FILE = "parity.toml"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$")]
+Platform = Literal["linux-64", "linux-aarch64"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Environment(_Section):
+    """[environment]: which packages the image holds."""
+
+    spec: str = "environments/pytorch.yml"
+    python: Annotated[str, Field(pattern=r"^3\.\d+$")] = "3.11"
+
+
+class Image(_Section):
+    """[image]: what the packages become."""
+
+    name: Name = "parity"
+    platform: Platform = "linux-64"
+
+
+class Run(_Section):
+    """[run]: what runs in the container."""
+
+    source: str = "trainer"
+    command: str = "python train.py --data-path {data} --output-dir outputs"
+    environment_variables: dict[str, str] = {}
+
+    @field_validator("environment_variables")
+    @classmethod
+    def _names(cls, variables: dict[str, str]) -> dict[str, str]:
+        for name in variables:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"{name!r} is not a name of an environment variable (letters, digits and _)")
+        return variables
+
+
+class Data(_Section):
+    """[data]: the data set, outside the source directory."""
+
+    path: str = "data"
+    dataset: Literal["cifar-10", "none"] = "cifar-10"
+
+
+class Resources(_Section):
+    """[resources]: what the container gets, the same on every target."""
+
+    shm_size: Annotated[str, Field(pattern=r"^[1-9]\d*[bkmg]$")] = "2g"
+    gpu: Literal["auto", "none"] = "auto"
+
+    @property
+    def shm_bytes(self) -> int:
+        """The size of /dev/shm in bytes."""
+        return int(self.shm_size[:-1]) * {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30}[self.shm_size[-1]]
+
+
+class Settings(_Section):
+    """All settings of a project. `root` is the folder of parity.toml; every path in the settings is relative to it."""
+
+    root: Path
+    environment: Environment = Environment()
+    image: Image = Image()
+    run: Run = Run()
+    data: Data = Data()
+    resources: Resources = Resources()
+
+    @property
+    def state(self) -> Path:
+        """What is made here and never committed."""
+        return self.root / ".parity"
+
+    @property
+    def cache(self) -> Path:
+        """Packages, layers and bases, by content."""
+        return self.state / "cache"
+
+    @property
+    def runs(self) -> Path:
+        """The records, one folder a run."""
+        return self.root / "runs"
+
+    @property
+    def data_path(self) -> Path:
+        """The data set's folder on this machine."""
+        return self.root / self.data.path
+
+    @property
+    def source(self) -> Path:
+        """The source directory, from which snapshots are taken."""
+        return self.root / self.run.source
+
+
+def load(directory: Path | None = None) -> Settings:
+    """The settings of the project that `directory` (default: the current one) lies in.
+
+    Errors: SettingsError with file, key, what was found, what is allowed and the nearest name.
+    """
+    start = (directory or Path.cwd()).resolve()
+    root = next((folder for folder in (start, *start.parents) if (folder / FILE).is_file()), None)
+    if root is None:
+        raise SettingsError(
+            f"no {FILE} in {start} or above it",
+            expected=f"a {FILE} in the project's folder; an empty one will do",
+            command=f"cd to your project, or: touch {FILE}",
+        )
+    path = root / FILE
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}", command=f"mend {FILE}, then try again") from error
+    if "root" in table:
+        raise SettingsError(f"{path}: unknown key: root", command=f"remove it from {FILE}")
+    try:
+        return Settings(root=root, **table)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(path, detail) for detail in error.errors())) from error
+
+
+def _explain(path: Path, detail: Any) -> str:
+    """One line for one of pydantic's complaints: file, key, what was found, what is allowed, the nearest name."""
+    keys = [str(part) for part in detail["loc"]]
+    where = f"{path}: {'.'.join(keys)}"
+    if detail["type"] == "extra_forbidden":
+        section = Settings.model_fields[keys[0]].annotation if len(keys) > 1 else Settings
+        known = sorted(set(getattr(section, "model_fields", {})) - {"root"})
+        return f"{where}: unknown key; allowed: {', '.join(known)}{nearest(keys[-1], known)}"
+    found, context = detail["input"], detail.get("ctx", {})
+    if detail["type"] == "literal_error":
+        allowed = re.findall(r"'([^']+)'", context["expected"])
+        return f"{where} = {found!r}: allowed: {', '.join(allowed)}{nearest(str(found), allowed)}"
+    if detail["type"] == "string_pattern_mismatch":
+        return f"{where} = {found!r}: must match {context['pattern']}"
+    if detail["type"] == "value_error":
+        return f"{where}: {context['error']}"
+    return f"{where} = {found!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {type(found).__name__}"

@@ -1,0 +1,1 @@
+"""Where a run can go. Each target takes the same RunSpec."""
