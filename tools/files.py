@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,36 @@ def sha256(path: Path) -> str:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def extract(archive: tarfile.TarFile, folder: Path) -> list[str]:
+    """Unpacks plain files and folders, and links that stay inside; returns the names of what was left out.
+
+    Whatever the archive says, nothing is written outside of `folder`, and all of it belongs to the caller.
+    """
+    left_out = []
+    root = folder.resolve()
+    for member in archive:
+        target = root / member.name.lstrip("/")
+        parent = target.parent.resolve()
+        if ".." in Path(member.name).parts or not (parent == root or root in parent.parents):
+            left_out.append(member.name)
+        elif member.isdir():
+            target.mkdir(parents=True, exist_ok=True)
+        elif member.isreg():
+            parent.mkdir(parents=True, exist_ok=True)
+            source = archive.extractfile(member)
+            target.unlink(missing_ok=True)  # never write through a link
+            with target.open("wb") as file:
+                shutil.copyfileobj(source, file, CHUNK)  # type: ignore[arg-type]
+            target.chmod(0o755 if member.mode & 0o100 else 0o644)
+        elif member.issym() and root in (parent / member.linkname).resolve().parents:
+            parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            target.symlink_to(member.linkname)
+        else:
+            left_out.append(member.name)
+    return left_out
 
 
 def human(size: int) -> str:

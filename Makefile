@@ -1,0 +1,53 @@
+# One container, the same on this machine and on Azure ML. `make help` lists the verbs.
+#   ENV=pytorch-aml    another environment: environments/pytorch-aml.yml
+#   ARGS="--epochs 1"  put behind the command (run-local) or given to the verb
+#   V=1                show the equal commands
+
+MAKEFLAGS += --no-print-directory
+PARITY = .venv/bin/python -m tools $(if $(V),-v)
+WITH_ENV = $(if $(ENV),--env $(ENV))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup engine lock image data run-local doctor lint test clean clean-cache
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r verb text; \
+	do printf '  make %-12s %s\n' "$$verb" "$$text"; done
+
+setup: .venv/run.done ## the toolkit's own .venv, pinned and hashed
+
+engine: setup ## find a container engine, or install and start Docker
+	@$(PARITY) engine
+
+lock: setup ## environments/NAME.yml -> its lock: every package by address and sha256
+	@$(PARITY) lock $(WITH_ENV) $(ARGS)
+
+image: setup ## lock -> one image; prints its reference
+	@$(PARITY) image $(WITH_ENV) $(ARGS)
+
+data: setup ## the data set, into data/
+	@$(PARITY) data $(ARGS)
+
+run-local: setup ## image + snapshot + command, on this machine; the record lands in runs/
+	@$(PARITY) run-local $(WITH_ENV) -- $(ARGS)
+
+doctor: setup ## what is missing on this machine, and what to type
+	@$(PARITY) doctor $(ARGS)
+
+lint: .venv/dev.done ## ruff and mypy
+	@.venv/bin/ruff check --quiet . && .venv/bin/ruff format --quiet --check . && .venv/bin/mypy
+
+test: .venv/dev.done ## all tests; a real engine runs some of them
+	@.venv/bin/python -m pytest $(ARGS)
+
+clean: ## remove what was made here, but not your runs and data
+	@rm -rf .venv .parity .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+clean-cache: ## remove cached packages and layers
+	@rm -rf .parity/cache
+
+.venv/run.done: requirements/run.txt requirements/install.sh
+	@requirements/install.sh run
+
+.venv/dev.done: requirements/dev.txt .venv/run.done
+	@requirements/install.sh dev

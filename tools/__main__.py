@@ -1,0 +1,5 @@
+"""`python -m tools`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,269 @@
+"""The command line: one short function a verb, and the only place that prints a result or exits.
+
+stdout carries the answer alone (an image reference, a run id, a path, or JSON); everything for people goes to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from . import __version__
+from .errors import ParityError
+
+if TYPE_CHECKING:
+    import docker
+
+    from .environment.spec import EnvironmentSpec
+    from .image.build import Image
+    from .runs.spec import RunSpec
+    from .settings import Settings
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+app = typer.Typer(
+    name="parity",
+    help="One container, the same on this machine and on Azure ML.",
+    epilog="Settings: parity.toml. Each verb does what it needs first, and nothing twice.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Env = Annotated[
+    str | None,
+    typer.Option("--env", metavar="NAME|PATH", help="Environment: environments/NAME.yml, or a spec's path."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs one verb and exits: 0 done, 1 no, 2 wrong usage, else the error's own code (tools/errors.py)."""
+    code = 0
+    try:
+        app(arguments, prog_name=Path(sys.argv[0]).name.replace("__main__.py", "python -m tools"))
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except ParityError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        code = error.exit_code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if "rattler" in sys.modules:
+        os._exit(code)  # py-rattler 0.28 can crash while the interpreter is taken down, after all work is done
+    raise SystemExit(code)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        _answer(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the equal commands and more.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("tools").setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+@app.command(epilog="Example: python -m tools engine")
+def engine() -> None:
+    """Find a container engine, or install Docker.
+
+    Where none answers, and you are root on Debian or Ubuntu, docker.io is installed and started; PARITY_ENGINE=never
+    refuses that. Prints the version."""
+    from . import engine
+
+    client = engine.ensure()
+    with engine.errors("asking for its version"):
+        _answer(f"{client.version()['Version']}")
+
+
+@app.command(epilog="Example: python -m tools lock --env pytorch --update torchvision")
+def lock(
+    env: Env = None,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether the lock is stale (exit code 1).")] = False,
+    update: Annotated[
+        list[str] | None, typer.Option("--update", metavar="PACKAGE", help="Move only this package.")
+    ] = None,
+) -> None:
+    """Lock an environment: every package by sha256.
+
+    Prints the lock's path. Nothing is written where the spec cannot be solved."""
+    from .environment import locking
+
+    settings, spec = _spec(env)
+    if check:
+        reason = locking.stale(settings, spec)
+        if reason:
+            _say(f"stale: {reason}\n  next:     make lock ENV={spec.name}")
+            raise typer.Exit(1)
+        return
+    _answer(str(locking.lock(settings, spec, update=tuple(update or ()))))
+
+
+@app.command(epilog="Example: python -m tools image --env pytorch-aml --json")
+def image(env: Env = None, as_json: Json = False) -> None:
+    """Build the image, if the engine lacks it.
+
+    Locks first if the lock is stale. Prints the image's reference."""
+    from . import engine
+
+    settings, spec = _spec(env)
+    built = _image(settings, spec, engine.ensure())
+    _answer(_table(built) if as_json else built.reference)
+
+
+@app.command(epilog="Example: python -m tools data")
+def data(as_json: Json = False) -> None:
+    """Get the data set, outside the source directory.
+
+    Prints the folder, which [data] path in parity.toml names."""
+    from . import data, settings
+
+    prepared = data.prepare(settings.load())
+    _answer(_table(prepared) if as_json else str(prepared.path))
+
+
+@app.command(
+    epilog="Example: python -m tools run-local -- --epochs 1",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def run_local(
+    context: typer.Context,
+    env: Env = None,
+    as_json: Json = False,
+) -> None:
+    """Run the command in the image, on this machine.
+
+    What follows -- is put behind the command. Builds the image and gets the data first, if need be. Prints the run's
+    id; its record is in runs/ID. The exit code is the command's own.
+    """
+    from . import engine
+    from .targets import local
+
+    settings, spec = _spec(env)
+    client = engine.ensure()
+    run_spec = _run_spec(settings, spec, tuple(context.args), client)
+    with _terminable():
+        local.recover(client, settings.runs)
+        record = local.run(client, run_spec, settings.runs, show=_pass_on)
+    where = os.path.relpath(record.folder)
+    _say(f"Run {record.id} {record.status}: {where}/run.json, stdout.log, outputs/")
+    _answer(record.to_json() if as_json else record.id)
+    raise typer.Exit(INTERRUPTED if record.status == "canceled" else record.exit_code or 0)
+
+
+@app.command(epilog="Example: python -m tools doctor --json")
+def doctor(as_json: Json = False) -> None:
+    """What is missing here, and what to type.
+
+    The exit code is 1 if something must be mended."""
+    from . import doctor, settings
+
+    checks = list(doctor.checks(settings.load()))
+    if as_json:
+        _answer([_table(check) for check in checks])
+    else:
+        for check in checks:
+            _answer(str(check))
+    raise typer.Exit(0 if all(check.ok for check in checks) else 1)
+
+
+def _spec(env: str | None) -> tuple[Settings, EnvironmentSpec]:
+    from . import settings
+    from .environment import spec
+
+    loaded = settings.load()
+    path = spec.find(loaded, env or loaded.environment.spec)
+    return loaded, spec.EnvironmentSpec.load(path, python=loaded.environment.python)
+
+
+def _image(settings: Settings, spec: EnvironmentSpec, client: docker.DockerClient) -> Image:
+    from .environment import locking
+    from .image import build
+
+    return build.build(settings, spec, locking.resolve(settings, spec), client=client)
+
+
+def _run_spec(
+    settings: Settings, spec: EnvironmentSpec, arguments: tuple[str, ...], client: docker.DockerClient
+) -> RunSpec:
+    """Everything that the run needs, the cheapest first, so that a mistake is met before the work."""
+    from . import data, engine, snapshot
+    from .runs.spec import Input, Resources, RunSpec
+
+    taken = snapshot.take(settings.source)
+    image = _image(settings, spec, client)
+    prepared = data.prepare(settings)
+    return RunSpec(
+        image=image,
+        snapshot=taken,
+        command=settings.run.command,
+        arguments=arguments,
+        inputs=(Input(name="data", path=prepared.path, digest=prepared.digest),),
+        environment_variables=settings.run.environment_variables,
+        resources=Resources(
+            shm_bytes=settings.resources.shm_bytes,
+            gpu=settings.resources.gpu == "auto" and engine.has_gpu(client),
+        ),
+        stand_ins=(*image.stand_ins, *prepared.stand_ins),
+    )
+
+
+class _Lines(logging.Formatter):
+    """What people read: the message alone, marked where it is a warning."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        mark = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        if record.levelno == logging.DEBUG:
+            mark = "+ "
+        return f"{mark}{record.getMessage()}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def _answer(answer: Any) -> None:
+    print(answer if isinstance(answer, str) else json.dumps(answer, indent=2, default=str))  # noqa: T201
+
+
+def _pass_on(output: bytes) -> None:
+    sys.stderr.buffer.write(output)
+    sys.stderr.buffer.flush()
+
+
+def _table(value: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(value)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: its container goes with it."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,58 @@
+"""The job container's contract: the paths and variables that a run finds, the same on every target.
+
+It follows Azure ML's Common Runtime, the one that AmlCompute uses since 2022: the snapshot is unpacked under the run's
+uuid, inputs lie beside it, the command goes through bash as root, and outputs/ and logs/ in the working directory are
+collected.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+COLLECTED = ("outputs", "logs")  # folders of the working directory that outlive the container
+USER_LOG = "user_logs/std_log.txt"  # where Azure ML keeps stdout and stderr
+SHELL = ("/bin/bash", "-c")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """The paths and variables of one run. run_id: its name; run_uuid: 32 hex digits."""
+
+    run_id: str
+    run_uuid: str
+
+    @property
+    def root(self) -> str:
+        """The run's own folder in the container."""
+        return f"/mnt/azureml/cr/j/{self.run_uuid}"
+
+    @property
+    def working_directory(self) -> str:
+        """A fresh, writable copy of the snapshot."""
+        return f"{self.root}/exe/wd"
+
+    def input_path(self, name: str) -> str:
+        """Where an input is mounted, read-only."""
+        return f"{self.root}/cap/data-capability/wd/{name}"
+
+    def command(self, text: str, inputs: Iterable[str], arguments: Iterable[str] = ()) -> str:
+        """The command line for bash: {name} of each input becomes its path, and the arguments come last."""
+        for name in inputs:
+            text = text.replace(f"{{{name}}}", self.input_path(name))
+        return " ".join([text, *(shlex.quote(argument) for argument in arguments)])
+
+    def variables(self, inputs: Iterable[str]) -> dict[str, str]:
+        """The variables that Azure ML sets and that mean something without a workspace."""
+        variables = {
+            "AZUREML_RUN_ID": self.run_id,
+            "AZUREML_ROOT_RUN_ID": self.run_id,
+            "AZUREML_CR_EXECUTION_WORKING_DIR_PATH": self.working_directory,
+            "AZUREML_CR_DATA_CAPABILITY_PATH": f"{self.root}/cap/data-capability",
+            "AZUREML_CR_HT_CAP_outputs_PATH": f"{self.working_directory}/outputs",
+            "AZUREML_CR_HT_CAP_logs_PATH": f"{self.working_directory}/logs",
+        }
+        for name in inputs:
+            variables[f"AZUREML_DATAREFERENCE_{name}"] = variables[f"AZURE_ML_INPUT_{name}"] = self.input_path(name)
+        return variables

@@ -1,0 +1,42 @@
+"""RunSpec: everything that decides what a run does, made once, from files, before any target is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..image.build import Image
+from ..offline import StandIn
+from ..snapshot import Snapshot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """A folder that the command reads. digest: the sha256 of its content, if it is known."""
+
+    name: str
+    path: Path
+    digest: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What the container gets. shm_bytes: the size of /dev/shm; gpu: all GPUs of the machine."""
+
+    shm_bytes: int
+    gpu: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """A run before it runs. command: as in the settings, with {name} for an input's path; arguments: put behind it."""
+
+    image: Image
+    snapshot: Snapshot
+    command: str
+    arguments: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    environment_variables: Mapping[str, str] = field(repr=False)
+    resources: Resources
+    stand_ins: tuple[StandIn, ...]
