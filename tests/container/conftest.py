@@ -10,6 +10,7 @@ from pathlib import Path
 
 import docker
 import pytest
+
 from tools import engine
 
 ROOT = Path(__file__).parents[2]

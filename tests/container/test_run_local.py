@@ -20,7 +20,7 @@ except OSError:
     writable = False
 statvfs = os.statvfs("/dev/shm")
 pathlib.Path("outputs/report.json").write_text(json.dumps({
-    "arguments": sys.argv[1:], "cwd": os.getcwd(), "uid": os.getuid(), "pid": os.getpid(), "home": os.path.expanduser("~"),
+    "arguments": sys.argv[1:], "cwd": os.getcwd(), "uid": os.getuid(), "home": os.path.expanduser("~"),
     "files": sorted(str(path) for path in pathlib.Path().rglob("*")), "variables": dict(os.environ),
     "shm": statvfs.f_blocks * statvfs.f_frsize, "data": (inputs / "numbers").read_text(), "data_writable": writable,
     "executable": os.access("run.sh", os.X_OK),

@@ -5,6 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from tools.image import archive
 from tools.image.base import Layer
 

@@ -2,6 +2,7 @@ import shlex
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tools.runs.contract import Contract
 
 contract = Contract(run_id="20260101-000000-000-abcd", run_uuid="0" * 32)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tools.environment.lock import Package
 from tools.image import layers
 from tools.image.packages import Fetched

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+
 from tools.environment.lock import Package
 from tools.errors import FetchError, HashMismatchError
 from tools.image import packages

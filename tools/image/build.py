@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
@@ -90,8 +91,9 @@ def _assemble(settings: Settings, base: Base, locked: Sequence[Package], labels:
     fetched = packages.fetch(locked, settings.cache)
     groups = layers.grouped(fetched)
     made = layers.make(groups, cache=settings.cache, platform=settings.image.platform)
+    environment = functools.reduce(lambda known, layer: known | layer.variables, made, ENVIRONMENT)
     return archive.assemble(
-        [*base.layers, *made], platform=settings.image.platform, environment=ENVIRONMENT, labels=labels
+        [*base.layers, *made], platform=settings.image.platform, environment=environment, labels=labels
     )
 
 

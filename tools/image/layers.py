@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from .. import files, progress
-from . import bytecode, staging, wheels
+from . import activation, bytecode, staging, wheels
 from .base import Layer
 from .packages import Fetched
 
@@ -34,6 +34,13 @@ BUCKETS = 8
 MTIME = 315_532_800  # 1980-01-01, the earliest time that zip files can hold
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageLayer(Layer):
+    """A layer of packages, and the variables that these set on activation."""
+
+    variables: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,7 @@ def grouped(packages: Iterable[Fetched]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def make(groups: Sequence[Group], *, cache: Path, platform: str) -> tuple[Layer, ...]:
+def make(groups: Sequence[Group], *, cache: Path, platform: str) -> tuple[PackageLayer, ...]:
     """The groups' layers, from `cache` where it has them; only what is missing is linked, compiled and packed."""
     python = next((each for group in groups for each in group.packages if each.package.name == "python"), None)
     if python and not bytecode.possible(platform):
@@ -122,7 +129,7 @@ def _key(group: Group, python: Fetched | None, platform: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read(cache: Path, key: str) -> Layer | None:
+def _read(cache: Path, key: str) -> PackageLayer | None:
     """A finished layer: its note is written last, so a tar without one is not believed."""
     note = cache / "layers" / key / "layer.json"
     try:
@@ -130,8 +137,8 @@ def _read(cache: Path, key: str) -> Layer | None:
         tar = note.with_name("layer.tar")
         if tar.stat().st_size != table["size"]:
             return None
-        return Layer(diff_id=table["diff_id"], path=tar, size=table["size"], comment=table["comment"])
-    except (OSError, ValueError, KeyError):
+        return PackageLayer(path=tar, **table)
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -141,7 +148,12 @@ def _pack(folder: Path, target: Path, comment: str) -> None:
         with tar.open("wb") as raw:
             writer = _Hashing(raw)
             _write_tar(folder, writer)
-        note = {"diff_id": f"sha256:{writer.digest.hexdigest()}", "size": writer.size, "comment": comment}
+        note = {
+            "diff_id": f"sha256:{writer.digest.hexdigest()}",
+            "size": writer.size,
+            "comment": comment,
+            "variables": activation.variables(folder),
+        }
         (work / "layer.json").write_text(json.dumps(note, sort_keys=True), encoding="utf-8")
 
 
