@@ -86,7 +86,8 @@ def engine() -> None:
     """Find a container engine, or install Docker.
 
     Where none answers, and you are root on Debian or Ubuntu, docker.io is installed and started; PARITY_ENGINE=never
-    refuses that. Prints the version."""
+    refuses that. Prints the version.
+    """
     from . import engine
 
     client = engine.ensure()
@@ -104,12 +105,13 @@ def lock(
 ) -> None:
     """Lock an environment: every package by sha256.
 
-    Prints the lock's path. Nothing is written where the spec cannot be solved."""
+    Prints the lock's path. Nothing is written where the spec cannot be solved.
+    """
     from .environment import locking
 
     settings, spec = _spec(env)
     if check:
-        reason = locking.stale(settings, spec)
+        reason = locking.check(settings, spec)
         if reason:
             _say(f"stale: {reason}\n  next:     make lock ENV={spec.name}")
             raise typer.Exit(1)
@@ -121,7 +123,8 @@ def lock(
 def image(env: Env = None, as_json: Json = False) -> None:
     """Build the image, if the engine lacks it.
 
-    Locks first if the lock is stale. Prints the image's reference."""
+    Locks first if the lock is stale. Prints the image's reference.
+    """
     from . import engine
 
     settings, spec = _spec(env)
@@ -133,7 +136,8 @@ def image(env: Env = None, as_json: Json = False) -> None:
 def data(as_json: Json = False) -> None:
     """Get the data set, outside the source directory.
 
-    Prints the folder, which [data] path in parity.toml names."""
+    Prints the folder, which [data] path in parity.toml names.
+    """
     from . import data, settings
 
     prepared = data.prepare(settings.load())
@@ -173,7 +177,8 @@ def run_local(
 def doctor(as_json: Json = False) -> None:
     """What is missing here, and what to type.
 
-    The exit code is 1 if something must be mended."""
+    The exit code is 1 if something must be mended.
+    """
     from . import doctor, settings
 
     checks = list(doctor.checks(settings.load()))

@@ -127,3 +127,9 @@ class RunError(ParityError):
     """A run could not be started or followed (a script that fails has its own exit code)."""
 
     exit_code = 24
+
+
+class RegistryError(ParityError):
+    """A registry does not let us in, refused what was sent, or broke off."""
+
+    exit_code = 25

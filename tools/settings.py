@@ -22,6 +22,11 @@ else:
 FILE = "parity.toml"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$")]
+# A host with a dot or a port, or localhost, as Docker tells a registry from a folder of its Hub; then folders
+Registry = Annotated[
+    str,
+    Field(pattern=r"^$|^(?:localhost(?::\d+)?|[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::\d+)?|[a-z0-9-]+:\d+)(?:/[a-z0-9._-]+)*$"),
+]
 Platform = Literal["linux-64", "linux-aarch64"]
 
 
@@ -40,6 +45,7 @@ class Image(_Section):
     """[image]: what the packages become."""
 
     name: Name = "parity"
+    registry: Registry = ""
     platform: Platform = "linux-64"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tools.image import archive
-from tools.image.base import Layer
+from tools.image.archive import Layer
 
 
 @pytest.fixture

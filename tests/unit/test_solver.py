@@ -1,5 +1,5 @@
-import base64
 import functools
+import hashlib
 import http.server
 import json
 import os
@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tiny_channel import TinyChannel
+from tiny_channel import PasswordHandler, TinyChannel
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,6 +29,28 @@ def conda(*arguments, platform="linux-64", **variables):
     environment = os.environ | {"CONDA_SUBDIR": platform, "PYTHONPATH": str(ROOT)} | variables
     command = [sys.executable, "-m", "tools.environment.solver", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture
+def old_lock(channel, tmp_path):
+    """A lock of numpy 1.0, tqdm 4.0 and python 3.10.1; the channel has newer ones of each."""
+    channel.add("tqdm", "4.0", depends=["python"])
+    channel.add("tqdm", "5.0", depends=["python"])
+    held = {"numpy": ("1.0", "linux-64"), "python": ("3.10.1", "linux-64"), "tqdm": ("4.0", "noarch")}
+    packages = [
+        {
+            "name": name,
+            "version": version,
+            "manager": "conda",
+            "platform": "linux-64",
+            "url": f"https://mirror.example/{subdir}/{name}-{version}-0.conda",
+            "hash": {"sha256": hashlib.sha256(f"{name}-{version}-0".encode()).hexdigest()},
+        }
+        for name, (version, subdir) in held.items()
+    ]
+    path = tmp_path / "old.conda-lock.yml"
+    path.write_text(json.dumps({"version": 1, "metadata": {"platforms": ["linux-64"]}, "package": packages}))
+    return str(path)
 
 
 def create(*specs, channels, **options):
@@ -87,6 +109,41 @@ def test_virtual_packages_come_from_their_channel(channel, tmp_path):
     assert versions(create("torch", channels=[channel.url, virtual.url])[1])["torch"] == "2.0"
 
 
+@pytest.mark.parametrize(
+    ("move", "specs", "expected"),
+    [
+        ("", ("numpy", "tqdm"), {"numpy": "1.0", "python": "3.10.1", "tqdm": "4.0"}),
+        ("tqdm", ("numpy", "tqdm"), {"numpy": "1.0", "python": "3.10.1", "tqdm": "5.0"}),
+        ("tqdm", ("numpy", "tqdm<5"), {"numpy": "1.0", "python": "3.10.1", "tqdm": "4.0"}),
+        ("python", ("numpy", "tqdm"), {"numpy": "1.0", "python": "3.11.5", "tqdm": "4.0"}),  # not in the specs
+        ("numpy", ("numpy", "tqdm"), {"numpy": "2.0", "python": "3.11.5", "tqdm": "4.0"}),  # needs a newer python
+    ],
+)
+def test_packages_of_an_older_lock_stay_but_for_those_that_may_move(channel, old_lock, move, specs, expected):
+    variables = {"PARITY_SOLVER_KEEP": old_lock, "PARITY_SOLVER_MOVE": move}
+    _, plan = create(*specs, channels=[channel.url], **variables)
+    assert versions(plan) == expected
+
+
+def test_a_package_that_may_move_takes_along_what_held_it_back(channel, old_lock, tmp_path):
+    channel.add("tqdm", "3.0", depends=["python"])
+    channel.add("tqdm", "6.0", depends=["python"])
+    channel.add("tool", "1.0", depends=["tqdm <5"])
+    channel.add("tool", "2.0", depends=["tqdm"])
+    table = json.loads(Path(old_lock).read_text())
+    tool = table["package"][2] | {
+        "name": "tool",
+        "version": "1.0",
+        "url": "https://mirror.example/noarch/tool-1.0-0.conda",
+        "hash": {"sha256": hashlib.sha256(b"tool-1.0-0").hexdigest()},
+    }
+    table["package"].append(tool)
+    Path(old_lock).write_text(json.dumps(table))
+    held = {"PARITY_SOLVER_KEEP": old_lock, "PARITY_SOLVER_MOVE": "tqdm"}
+    _, plan = create("tool", "numpy", channels=[channel.url], **held)
+    assert versions(plan) == {"tool": "2.0", "tqdm": "6.0", "numpy": "1.0", "python": "3.10.1"}
+
+
 def test_no_solution_is_told_in_condas_form_with_the_reason(channel, tmp_path):
     reason = tmp_path / "reason.json"
     code, answer = create("numpy=2", "python=3.10", channels=[channel.url], PARITY_SOLVER_REASON=str(reason))
@@ -103,22 +160,9 @@ def test_a_channel_that_is_not_there_is_no_unsolvable_spec(tmp_path):
     assert answer["error"] != "SolverError"
 
 
-class _WithPassword(http.server.SimpleHTTPRequestHandler):
-    expected = "Basic " + base64.b64encode(b"me:p@ss").decode()
-
-    def send_head(self):
-        if self.headers.get("Authorization") != self.expected:
-            self.send_error(401)
-            return None
-        return super().send_head()
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def served(channel):
-    handler = functools.partial(_WithPassword, directory=str(channel.folder))
+    handler = functools.partial(PasswordHandler, directory=str(channel.folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -130,7 +174,7 @@ def test_a_channel_over_http_asks_for_its_credentials_in_rattlers_file(served, t
     code, _ = create("numpy", channels=[served], **cache)
     assert code == 1
     login = tmp_path / "login.json"
-    login.write_text(json.dumps({"127.0.0.1": {"BasicHTTP": {"username": "me", "password": "p@ss"}}}))
+    login.write_text(json.dumps({"127.0.0.1": {"BasicHTTP": {"username": "me", "password": "p@ss/word"}}}))
     code, plan = create("numpy", channels=[served], RATTLER_AUTH_FILE=str(login), **cache)
     assert code == 0
     assert versions(plan)["numpy"] == "2.0"

@@ -156,6 +156,7 @@ class TestRequirementsFile:
             ("numpy --no-binary :all:\n", ["--no-binary cannot go into a lock"]),
             ("numpy --hash=md5:abc\n", ["--hash=md5", "sha256"]),
             ("numpy \\\n\nra%ng\n", ["/a.txt:3: 'ra%ng' is no requirement"]),
+            ("numpy\nra%ng \\\n  >=2\n", ["/a.txt:2: 'ra%ng", "is no requirement"]),
             ("x @ git+https://host/x\n", ["a repository"]),
             ("x @ https://host/x-1-py3-none-any.whl\n", ["without sha256"]),
             ("-r missing.txt\n", ["/a.txt:1: -r missing.txt: no such file"]),

@@ -8,14 +8,24 @@ import logging
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .. import files
-from .base import Layer
 
 CREATED = "1980-01-01T00:00:00Z"  # a time that says nothing, so that the id depends on content alone
 ARCHITECTURES = {"linux-64": "amd64", "linux-aarch64": "arm64"}
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One layer. diff_id: "sha256:..." of the uncompressed tar at `path`; size: its bytes; comment: for the history."""
+
+    diff_id: str
+    path: Path
+    size: int
+    comment: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .. import engine
+from .. import engine, files
 from ..environment import conda_file, requirements
 from ..environment.lock import Lock, Package
 from ..environment.spec import EnvironmentSpec
-from ..errors import LockError
 from ..offline import StandIn
 from ..settings import Settings
-from . import archive, bytecode, layers, packages, smoke, store
+from . import archive, bytecode, layers, smoke, store
 from . import base as base_image
+from .archive import Assembly
 from .base import Base
+from .packages import fetch
 from .staging import PREFIX
 
 if TYPE_CHECKING:
@@ -47,59 +48,103 @@ class Image:
     stand_ins: tuple[StandIn, ...]
 
 
-def build(settings: Settings, spec: EnvironmentSpec, lock: Lock, *, client: docker.DockerClient) -> Image:
-    """The image of the lock, built if the engine does not have it yet."""
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What an image will be made of, known before anything is fetched or made."""
+
+    settings: Settings
+    platform: str
+    lock: Lock
+    packages: tuple[Package, ...]
+    base: Base
+    fingerprint: str
+
+    @property
+    def tag(self) -> str:
+        """The image's tag: what it is made of, in short."""
+        return f"env-{self.fingerprint[:12]}"
+
+    @property
+    def reference(self) -> str:
+        """The image's name in an engine."""
+        return f"{self.settings.image.name}:{self.tag}"
+
+    @property
+    def stand_ins(self) -> tuple[StandIn, ...]:
+        """What replaced a service, in the base or in the lock."""
+        return tuple(sorted({*self.base.stand_ins, *self.lock.stand_ins}, key=lambda each: each.kind))
+
+
+def plan(settings: Settings, lock: Lock, *, client: docker.DockerClient | None) -> Plan:
+    """The plan of the lock's image; `client` may be asked for the base if that is not in the cache."""
     platform = settings.image.platform
-    locked = lock.for_platform(platform)
-    if not locked:
-        raise LockError(f"{lock.path}: no packages for {platform}", command="make lock")
+    packages = lock.for_platform(platform)
     base = base_image.get(settings, client=client)
-    fingerprint = _fingerprint(base, locked, platform)
-    reference = f"{settings.image.name}:env-{fingerprint[:12]}"
-    stand_ins = tuple(sorted({*base.stand_ins, *lock.stand_ins}, key=lambda each: each.kind))
-    image_id = store.find(client, reference, fingerprint)
-    if image_id is None:
-        assembly = _assemble(settings, base, locked, _labels(fingerprint, stand_ins))
-        store.load(client, assembly)
-        smoke.test(client, assembly.id, PREFIX, _top(spec, locked))
-        with engine.errors("naming the image"):
-            client.api.tag(assembly.id, settings.image.name, f"env-{fingerprint[:12]}", force=True)
-        image_id = assembly.id
-    return Image(
-        reference=reference,
-        id=image_id,
-        fingerprint=fingerprint,
-        platform=platform,
-        lock_sha256=lock.sha256,
-        stand_ins=stand_ins,
-    )
-
-
-def _fingerprint(base: Base, locked: Sequence[Package], platform: str) -> str:
-    """sha256 over what the image is made of, and not over where that came from: 64 hex digits."""
+    # what the image is made of, and not where that came from: a mirror of the same packages gives the same image
     content = {
         "format": [FORMAT, layers.FORMAT],
         "platform": platform,
         "bytecode": bytecode.possible(platform),
         "base": [layer.diff_id for layer in base.layers],
-        "packages": sorted([each.manager, each.name, each.version, each.build, each.sha256] for each in locked),
+        "packages": sorted([each.manager, each.name, each.version, each.build, each.sha256] for each in packages),
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _assemble(settings: Settings, base: Base, locked: Sequence[Package], labels: Mapping[str, str]) -> archive.Assembly:
-    fetched = packages.fetch(locked, settings.cache)
-    groups = layers.grouped(fetched)
-    made = layers.make(groups, cache=settings.cache, platform=settings.image.platform)
-    environment = functools.reduce(lambda known, layer: known | layer.variables, made, ENVIRONMENT)
-    return archive.assemble(
-        [*base.layers, *made], platform=settings.image.platform, environment=environment, labels=labels
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return Plan(
+        settings=settings,
+        platform=platform,
+        lock=lock,
+        packages=packages,
+        base=base,
+        fingerprint=hashlib.sha256(canonical.encode()).hexdigest(),
     )
 
 
-def _labels(fingerprint: str, stand_ins: Sequence[StandIn]) -> dict[str, str]:
-    labels = {store.FINGERPRINT: fingerprint, "parity.format": str(FORMAT)}
-    return labels | {f"parity.stand-in.{each.kind}": each.replacement for each in stand_ins}
+def assemble(plan: Plan) -> Assembly:
+    """The planned image, before any engine or registry has it: packages fetched, layers made."""
+    fetched = fetch(plan.packages, plan.settings.cache)
+    made = layers.make(layers.grouped(fetched), cache=plan.settings.cache, platform=plan.platform)
+    labels = {store.FINGERPRINT: plan.fingerprint, "parity.format": str(FORMAT)}
+    labels |= {f"parity.stand-in.{each.kind}": each.replacement for each in plan.stand_ins}
+    return archive.assemble(
+        [*plan.base.layers, *made],
+        platform=plan.platform,
+        environment={**ENVIRONMENT, **{name: text for layer in made for name, text in layer.variables.items()}},
+        labels=labels,
+    )
+
+
+def build(settings: Settings, spec: EnvironmentSpec, lock: Lock, *, client: docker.DockerClient) -> Image:
+    """The image of the lock, built if the engine does not have it yet."""
+    planned = plan(settings, lock, client=client)
+    image_id = store.find(client, planned.reference, planned.fingerprint)
+    if image_id is None:
+        assembly = _assemble_sound(planned, client)
+        store.load(client, assembly)
+        smoke.test(client, assembly.id, PREFIX, _top(spec, planned.packages))
+        with engine.errors("naming the image"):
+            client.api.tag(assembly.id, settings.image.name, planned.tag, force=True)
+        image_id = assembly.id
+    return Image(
+        reference=planned.reference,
+        id=image_id,
+        fingerprint=planned.fingerprint,
+        platform=planned.platform,
+        lock_sha256=lock.sha256,
+        stand_ins=planned.stand_ins,
+    )
+
+
+def _assemble_sound(planned: Plan, client: docker.DockerClient) -> Assembly:
+    """The assembly, its layers as they were made: what the engine lacks is verified, and made anew where it is not."""
+    assembly = assemble(planned)
+    lacking = store.lacking(client, assembly)
+    damaged = [layer for layer in lacking if f"sha256:{files.sha256(layer.path)}" != layer.diff_id]
+    if not damaged:
+        return assembly
+    for layer in damaged:
+        log.warning("the layer of %s in the cache is damaged; it is made again", layer.comment)
+        shutil.rmtree(layer.path.parent)
+    return assemble(plan(planned.settings, planned.lock, client=client))
 
 
 def _top(spec: EnvironmentSpec, locked: Sequence[Package]) -> list[str]:

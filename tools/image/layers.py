@@ -24,7 +24,7 @@ from typing import IO
 
 from .. import files, progress
 from . import activation, bytecode, staging, wheels
-from .base import Layer
+from .archive import Layer
 from .packages import Fetched
 
 FORMAT = 1  # of the bytes of a layer: raise it when the same packages must give another tar

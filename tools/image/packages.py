@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from .. import files, progress
+from ..download import client, download, public
 from ..environment.lock import Package
 from ..errors import FetchError, HashMismatchError
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..progress import Task
 
 DOWNLOADS = 6  # at once: more than a home line fills, fewer than a mirror minds
-ATTEMPTS = 4  # per file, each going on where the last one broke off
 
 log = logging.getLogger(__name__)
 
@@ -68,16 +67,13 @@ def _present(package: Package, cache: Path) -> bool:
 
 def _fetch_all(packages: Sequence[Package], cache: Path) -> None:
     """In parallel; the first failure stops what has not begun, and what was fetched stays."""
-    import httpx
-
     log.info("Fetching %d packages", len(packages))
     with (
         progress.task(f"Fetching {len(packages)} packages", unit="bytes") as task,
-        # as it lies on the server: a hash is of the file, and a range is of it too
-        httpx.Client(timeout=30, follow_redirects=True, headers={"Accept-Encoding": "identity"}) as client,
+        client() as http,
         ThreadPoolExecutor(DOWNLOADS) as pool,
     ):
-        futures = [pool.submit(_get, package, cache, client, task) for package in packages]
+        futures = [pool.submit(_get, package, cache, http, task) for package in packages]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -89,18 +85,18 @@ def _path(package: Package, cache: Path) -> Path:
     return cache / "packages" / package.sha256 / package.filename
 
 
-def _get(package: Package, cache: Path, client: httpx.Client, task: Task) -> None:
+def _get(package: Package, cache: Path, http: httpx.Client, task: Task) -> None:
     path = _path(package, cache)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     if urlsplit(package.url).scheme == "file":
         _copy(package, part)
     else:
-        _download(package, part, client, task)
+        download(f"{package.name} {package.version}", package.url, part, client=http, task=task)
     found = files.sha256(part)
     if found != package.sha256:
         part.unlink()
-        raise HashMismatchError(package.filename, expected=package.sha256, found=found, where=_public(package.url))
+        raise HashMismatchError(package.filename, expected=package.sha256, found=found, where=public(package.url))
     part.replace(path)
 
 
@@ -112,39 +108,3 @@ def _copy(package: Package, part: Path) -> None:
         raise FetchError(
             f"{package.name} {package.version}: {source} is gone", command="make lock, to lock what the channel has now"
         ) from error
-
-
-def _download(package: Package, part: Path, client: httpx.Client, task: Task) -> None:
-    import httpx
-
-    problem = ""
-    for attempt in range(ATTEMPTS):
-        time.sleep(0.2 * attempt**2)
-        start = part.stat().st_size if part.exists() else 0
-        try:
-            with client.stream("GET", package.url, headers={"Range": f"bytes={start}-"} if start else {}) as response:
-                if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-                    return  # the part is whole already; its hash decides
-                response.raise_for_status()
-                resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
-                with part.open("ab" if resumed else "wb") as file:
-                    for chunk in response.iter_raw():
-                        file.write(chunk)
-                        task.advance(len(chunk))
-            return
-        except httpx.HTTPStatusError as error:
-            problem = f"the server answers {error.response.status_code} {error.response.reason_phrase}"
-            if error.response.status_code < 500 and error.response.status_code not in (408, 429):
-                break
-        except httpx.HTTPError as error:
-            problem = str(error) or type(error).__name__
-    raise FetchError(
-        f"{package.name} {package.version} cannot be fetched from {_public(package.url)}: {problem}",
-        command="try again (what was fetched is kept), or: make doctor",
-    )
-
-
-def _public(url: str) -> str:
-    """The address without its user, password and token: fit for an error message."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))

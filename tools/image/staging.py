@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,11 @@ class Interpreter:
 
     folder: Path
     version: str
-    record: PrefixRecord
+
+    @property
+    def meta(self) -> Path:
+        """What conda-meta says of it."""
+        return next((self.folder / "conda-meta").glob("python-*.json"))
 
 
 def conda_file(fetched: Fetched, cache: Path, *, python: str) -> Path:
@@ -61,31 +66,38 @@ def link_python(python: Fetched, folder: Path, *, extracted: Path, platform: str
 
     extracted: where packages are unpacked, on the same file system (what is linked are hard links into it).
     """
-    from rattler import PrefixRecord
 
-    record = asyncio.run(_records([python.path]))[0]
-    asyncio.run(_install([record], folder, extracted=extracted, platform=platform, installed=[]))
-    meta = next((folder / "conda-meta").glob("python-*.json"))
-    version = ".".join(python.package.version.split(".")[:2])
-    return Interpreter(folder=folder, version=version, record=PrefixRecord.from_path(meta))
+    async def steps() -> None:
+        await _install(await _records([python.path]), folder, extracted=extracted, platform=platform, installed=[])
+
+    asyncio.run(steps())
+    return Interpreter(folder=folder, version=".".join(python.package.version.split(".")[:2]))
 
 
 def link(
     paths: Sequence[Path], folder: Path, interpreter: Interpreter | None, *, extracted: Path, platform: str
 ) -> None:
     """Links conda packages into `folder` as they will lie under PREFIX, without anything of this machine in them."""
+    meta = folder / "conda-meta"
+    beside = interpreter and not any(path.name.startswith(f"{interpreter.meta.stem}.") for path in paths)
 
     async def steps() -> None:
+        from rattler import PrefixRecord
+
         records = await _records(paths)
-        installed = []
-        if interpreter and not any(record.name.normalized == "python" for record in records):
-            installed = [interpreter.record]
+        installed = [PrefixRecord.from_path(interpreter.meta)] if interpreter and beside else []
         await _install([*installed, *records], folder, extracted=extracted, platform=platform, installed=installed)
 
+    meta.mkdir(parents=True)
+    if interpreter and beside:
+        shutil.copy(interpreter.meta, meta)  # rattler takes Python for installed here, and so knows its version
     asyncio.run(steps())
-    for meta in sorted((folder / "conda-meta").glob("*.json")):
-        _neutralise(meta)
-    (folder / "conda-meta" / "history").unlink(missing_ok=True)
+    if interpreter and beside:
+        (meta / interpreter.meta.name).unlink()
+    for path in meta.glob("*.json"):
+        _neutralise(path)
+    (meta / "history").unlink(missing_ok=True)
+    (folder / "CACHEDIR.TAG").unlink(missing_ok=True)
 
 
 async def _records(paths: Sequence[Path]) -> list[RepoDataRecord]:
@@ -95,7 +107,7 @@ async def _records(paths: Sequence[Path]) -> list[RepoDataRecord]:
 
 
 async def _install(
-    records: list[RepoDataRecord] | list[PrefixRecord],
+    records: Sequence[RepoDataRecord | PrefixRecord],
     folder: Path,
     *,
     extracted: Path,
@@ -105,7 +117,7 @@ async def _install(
     from rattler import Subdir, install
 
     await install(
-        records,  # type: ignore[arg-type]
+        list(records),
         folder,
         cache_dir=extracted,
         installed_packages=installed,

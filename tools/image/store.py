@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import engine, files, progress
 from ..errors import EngineError, ImageError
-from .archive import Assembly, chain_ids, stream
+from .archive import Assembly, Layer, chain_ids, stream
 
 if TYPE_CHECKING:
     import docker
@@ -30,11 +30,17 @@ def find(client: docker.DockerClient, reference: str, fingerprint: str) -> str |
     return image.id if image.labels.get(FINGERPRINT) == fingerprint else None
 
 
+def lacking(client: docker.DockerClient, assembly: Assembly, *, known: frozenset[str] | None = None) -> list[Layer]:
+    """The layers that the engine lacks, bottom first."""
+    known = _known_layers(client) if known is None else known
+    chain = chain_ids([layer.diff_id for layer in assembly.layers])
+    return [layer for layer, link in zip(assembly.layers, chain, strict=True) if link not in known]
+
+
 def load(client: docker.DockerClient, assembly: Assembly) -> None:
     """Hands the engine the layers that it lacks, or all of them where it refuses a part of an image."""
     known = _known_layers(client)
-    chain = chain_ids([layer.diff_id for layer in assembly.layers])
-    if known & set(chain):
+    if len(lacking(client, assembly, known=known)) < len(assembly.layers):
         try:
             _send(client, assembly, known)
             return
@@ -44,10 +50,9 @@ def load(client: docker.DockerClient, assembly: Assembly) -> None:
 
 
 def _send(client: docker.DockerClient, assembly: Assembly, known: frozenset[str]) -> None:
-    chain = chain_ids([layer.diff_id for layer in assembly.layers])
-    lacking = [layer for layer, link in zip(assembly.layers, chain, strict=True) if link not in known]
-    size = sum(layer.size for layer in lacking)
-    log.info("Loading %d of %d layers into the engine (%s)", len(lacking), len(chain), files.human(size))
+    sent = lacking(client, assembly, known=known)
+    size = sum(layer.size for layer in sent)
+    log.info("Loading %d of %d layers into the engine (%s)", len(sent), len(assembly.layers), files.human(size))
     with progress.task("Loading the image", total=size, unit="bytes") as task, engine.errors("loading the image"):
 
         def counted() -> Iterator[bytes]:

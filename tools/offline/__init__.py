@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 from ..errors import OfflineError, SettingsError, nearest
 
@@ -19,6 +20,7 @@ VARIABLE = "PARITY_OFFLINE"
 PROBE_SECONDS = 3.0
 
 Policy = Literal["auto", "always", "never"]
+Answer = TypeVar("Answer")
 log = logging.getLogger(__name__)
 
 
@@ -75,9 +77,22 @@ def _say(stand_in: StandIn, reason: str) -> None:
     log.warning("stand-in: %s; using %s (refuse with %s=never)", reason, stand_in.replacement, VARIABLE)
 
 
+def in_time(ask: Callable[[], Answer], otherwise: Answer) -> Answer:
+    """What `ask` says within PROBE_SECONDS, else `otherwise`: a dead network's name look-up heeds no time-out."""
+    said: list[Answer] = []
+    thread = threading.Thread(target=lambda: said.append(ask()), daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return said[0] if said else otherwise
+
+
 @functools.cache
 def answers(url: str) -> bool:
     """Whether an HTTP server answers at `url` within PROBE_SECONDS, with anything but an error of its own (5xx)."""
+    return in_time(lambda: _answers(url), False)
+
+
+def _answers(url: str) -> bool:
     import httpx
 
     try:

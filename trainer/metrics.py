@@ -1,0 +1,102 @@
+"""Metrics as JSON lines, mirrored to Azure ML and MLflow where the run has them."""
+
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+
+
+class Metrics:
+    """Writes each value to a file first, which needs no network, then to the services that the run has.
+
+    A service that fails is warned about once and left out from then on: training never stops for it.
+    """
+
+    def __init__(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.file = path.open("w", encoding="utf-8")
+        self.mirrors = {}
+        for service, connect in {"Azure ML": azure_ml, "MLflow": mlflow_run}.items():
+            with self.survived(service):
+                if mirror := connect():
+                    self.mirrors[service] = mirror
+
+    def log(self, name, value, step):
+        """Records one value. step: the number of batches trained so far, over all epochs."""
+        known = value if math.isfinite(value) else None  # JSON has no NaN
+        self.file.write(json.dumps({"name": name, "step": step, "value": known, "time": time.time()}) + "\n")
+        self.file.flush()
+        for service, mirror in list(self.mirrors.items()):
+            with self.survived(service):
+                mirror.log(name, value, step)
+
+    @contextlib.contextmanager
+    def survived(self, service):
+        """Turns any error of a service into one warning, and leaves the service out from then on."""
+        try:
+            yield
+        except Exception as error:
+            self.mirrors.pop(service, None)
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            print(f"warning: {service} gets no more metrics ({reason}); all are in {self.path}", file=sys.stderr)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+        for service, mirror in list(self.mirrors.items()):
+            with self.survived(service):
+                mirror.flush()
+
+
+class AzureML:
+    """The run of Azure ML that this process is."""
+
+    def __init__(self, run):
+        self.run = run
+
+    def log(self, name, value, step):
+        self.run.log(name, value, step=step)
+
+    def flush(self):
+        self.run.flush()  # the SDK sends in the background and loses what is not sent when the process ends
+
+
+class MLflow:
+    """The active run of MLflow."""
+
+    def __init__(self, mlflow):
+        self.mlflow = mlflow
+
+    def log(self, name, value, step):
+        self.mlflow.log_metric(name, value, step=step)
+
+    def flush(self):
+        pass  # each value is sent before log_metric returns
+
+
+def azure_ml():
+    """A mirror, where the SDK is installed and this process is a run of Azure ML; else None."""
+    if "AZUREML_RUN_TOKEN" not in os.environ:
+        return None
+    try:
+        from azureml.core import Run
+    except ImportError:
+        return None
+    return AzureML(Run.get_context(allow_offline=False))
+
+
+def mlflow_run():
+    """A mirror, where MLflow is installed and has a tracking URI; else None."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri or (uri.startswith("azureml:") and "azureml.core" in sys.modules):  # the latter is the very same run
+        return None
+    try:
+        import mlflow
+    except ImportError:
+        return None
+    return MLflow(mlflow)
