@@ -24,7 +24,7 @@ def _offline(monkeypatch):
 @pytest.fixture
 def spec(settings):
     path = settings.root / "environments" / "small.yml"
-    path.write_text("dependencies: [python=3.11, six, pip, pip: [python-dateutil]]\n")
+    path.write_text("dependencies: [python=3.11, six, pip, pip: [python-dateutil<3]]\n")
     return EnvironmentSpec.load(path)
 
 
