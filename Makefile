@@ -8,7 +8,7 @@ PARITY = .venv/bin/python -m tools $(if $(V),-v)
 WITH_ENV = $(if $(ENV),--env $(ENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engine lock image data run-local doctor lint test clean clean-cache
+.PHONY: help setup engine lock image push data run-local doctor lint test clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r verb text; \
@@ -24,6 +24,9 @@ lock: setup ## environments/NAME.yml -> its lock: every package by address and s
 
 image: setup ## lock -> one image; prints its reference
 	@$(PARITY) image $(WITH_ENV) $(ARGS)
+
+push: setup ## the image -> [image] registry of parity.toml; prints registry/name@sha256:...
+	@$(PARITY) push $(WITH_ENV) $(ARGS)
 
 data: setup ## the data set, into data/
 	@$(PARITY) data $(ARGS)

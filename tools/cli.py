@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from . import __version__
-from .errors import ParityError
+from .errors import EngineError, ParityError
 
 if TYPE_CHECKING:
     import docker
 
+    from .environment.lock import Lock
     from .environment.spec import EnvironmentSpec
     from .image.build import Image
     from .runs.spec import RunSpec
@@ -40,6 +41,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+images = typer.Typer(rich_markup_mode=None, epilog="Example: python -m tools image --env pytorch-aml --json")
+app.add_typer(images, name="image")
+
 Env = Annotated[
     str | None,
     typer.Option("--env", metavar="NAME|PATH", help="Environment: environments/NAME.yml, or a spec's path."),
@@ -54,6 +58,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         app(arguments, prog_name=Path(sys.argv[0]).name.replace("__main__.py", "python -m tools"))
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
+        if isinstance(stop.__context__, typer.Abort):  # Ctrl-C
+            code = INTERRUPTED
     except ParityError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         code = error.exit_code
@@ -119,17 +125,88 @@ def lock(
     _answer(str(locking.lock(settings, spec, update=tuple(update or ()))))
 
 
-@app.command(epilog="Example: python -m tools image --env pytorch-aml --json")
-def image(env: Env = None, as_json: Json = False) -> None:
+@images.callback(invoke_without_command=True)
+def image(context: typer.Context, env: Env = None, as_json: Json = False) -> None:
     """Build the image, if the engine lacks it.
 
-    Locks first if the lock is stale. Prints the image's reference.
+    Locks first if the lock is stale. Prints the image's reference. The commands below tell what an image is made of.
     """
     from . import engine
 
+    context.obj = env
+    if context.invoked_subcommand is None:
+        settings, spec = _spec(env)
+        built = _image(settings, spec, engine.ensure())
+        _answer(_table(built) if as_json else built.reference)
+
+
+@images.command(epilog="Example: python -m tools image show --against parity:env-0123456789ab")
+def show(
+    context: typer.Context,
+    reference: Annotated[str | None, typer.Argument(help="An image of the engine; default: this project's.")] = None,
+    against: Annotated[str | None, typer.Option(metavar="IMAGE", help="What a pull costs where this one is.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show an image's layers, packages and sizes."""
+    from . import engine
+    from .image import overview
+
+    client = engine.ensure()
+    if reference is None:
+        reference = _image(*_spec(context.obj), client).reference
+    seen = overview.of(client, reference, earlier=against)
+    if as_json:
+        _answer(_table(seen))
+    else:
+        _answer("\n".join(overview.lines(seen, earlier=against)))
+
+
+@images.command(epilog="Example: python -m tools image diff parity:env-0123456789ab parity:env-ba9876543210")
+def diff(one: Annotated[str, typer.Argument()], two: Annotated[str, typer.Argument()]) -> None:
+    """Say what tells two images apart.
+
+    First the layers, then their files, then the bytes of the first file that differs. The exit code is 1 if anything
+    does. An image is a reference of the engine, or an archive of docker save.
+    """
+    from . import engine
+    from .image import difference
+
+    told = False
+    for line in difference.between(one, two, client=engine.ensure):
+        told = True
+        _answer(line)
+    raise typer.Exit(1 if told else 0)
+
+
+@app.command(epilog="Example: python -m tools push --env pytorch")
+def push(
+    env: Env = None,
+    platforms: Annotated[
+        list[str] | None, typer.Option("--platform", help="linux-64 or linux-aarch64; twice for one index of both.")
+    ] = None,
+    without_engine: Annotated[bool, typer.Option("--without-engine", help="Build and push with no engine.")] = False,
+    by_engine: Annotated[bool, typer.Option("--by-engine", help="Let the engine push, with its proxies.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Push the image to [image] registry.
+
+    Builds it first, if the registry lacks it. Prints registry/name@sha256:..., by which any machine gets the same
+    image. The layers go from the cache to the registry; an engine only tries a new image out.
+    """
+    from .image import push
+
     settings, spec = _spec(env)
-    built = _image(settings, spec, engine.ensure())
-    _answer(_table(built) if as_json else built.reference)
+    push.address(settings)  # before any work
+    client = None if without_engine else _engine_if_any()
+    pushed = []
+    for platform in dict.fromkeys(platforms or [settings.image.platform]):
+        chosen = settings.for_platform(platform)
+        pushed.append(push.push(chosen, spec, _lock(chosen, spec), client=client, by_engine=by_engine))
+    if len(pushed) == 1:
+        _answer(_table(pushed[0]) if as_json else pushed[0].reference)
+    else:
+        reference = push.index(settings, pushed)
+        _answer({"reference": reference, "images": [_table(each) for each in pushed]} if as_json else reference)
 
 
 @app.command(epilog="Example: python -m tools data")
@@ -199,11 +276,28 @@ def _spec(env: str | None) -> tuple[Settings, EnvironmentSpec]:
     return loaded, spec.EnvironmentSpec.load(path, python=loaded.environment.python)
 
 
-def _image(settings: Settings, spec: EnvironmentSpec, client: docker.DockerClient) -> Image:
+def _lock(settings: Settings, spec: EnvironmentSpec) -> Lock:
     from .environment import locking
+
+    return locking.resolve(settings, spec)
+
+
+def _image(settings: Settings, spec: EnvironmentSpec, client: docker.DockerClient) -> Image:
     from .image import build
 
-    return build.build(settings, spec, locking.resolve(settings, spec), client=client)
+    return build.build(settings, spec, _lock(settings, spec), client=client)
+
+
+def _engine_if_any() -> docker.DockerClient | None:
+    """The engine; None where none answers and PARITY_ENGINE=never forbids to start one."""
+    from . import engine
+
+    try:
+        return engine.ensure()
+    except EngineError:
+        if os.environ.get(engine.VARIABLE) != "never":
+            raise
+        return None
 
 
 def _run_spec(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import docker
     from docker.tls import TLSConfig
 
+DOCKER = Path("/var/run/docker.sock")
+PODMAN = Path("/run/podman/podman.sock")
 PING_SECONDS = 3.0  # a running engine answers in milliseconds
 WORK_SECONDS = 600  # of silence: loading one large layer on a slow disk says nothing for minutes
 
@@ -96,12 +98,12 @@ def usual() -> Iterator[Endpoint]:
     """Docker Engine, Docker Desktop (macOS, Linux), rootless Docker, then Podman: of the user, of root, of macOS."""
     home, run = Path.home(), Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
     for path in (
-        Path("/var/run/docker.sock"),
+        DOCKER,
         home / ".docker/run/docker.sock",
         home / ".docker/desktop/docker.sock",
         run / "docker.sock",
         run / "podman/podman.sock",
-        Path("/run/podman/podman.sock"),
+        PODMAN,
         home / ".local/share/containers/podman/machine/podman.sock",
     ):
         with contextlib.suppress(OSError):  # a folder that we may not enter

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "PARITY_ENGINE"
 LOCK = Path("/run/parity-engine.lock")  # two callers at once install and start one Docker
+GPUS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))  # the second is WSL's
 NONE = "no container engine answers on this machine"
 
 log = logging.getLogger(__name__)
@@ -151,8 +152,7 @@ def has_gpu(client: docker.DockerClient) -> bool:
         or any("nvidia" in device.get("ID", "") for device in info.get("DiscoveredDevices") or [])
         or (local and shutil.which("nvidia-container-runtime-hook") is not None)
     )
-    # /dev/dxg is the GPU of WSL
-    return able and (not local or any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")))
+    return able and (not local or any(device.exists() for device in GPUS))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -93,6 +93,17 @@ class Settings(_Section):
     run: Run = Run()
     data: Data = Data()
     resources: Resources = Resources()
+
+    def for_platform(self, platform: str) -> Settings:
+        """The same settings for another platform; SettingsError if it is none of those that [image] platform takes."""
+        try:
+            image = Image.model_validate({**self.image.model_dump(), "platform": platform})
+        except ValidationError as error:
+            allowed = get_args(Platform)
+            raise SettingsError(
+                f"--platform {platform}: allowed: {', '.join(allowed)}{nearest(platform, allowed)}"
+            ) from error
+        return self.model_copy(update={"image": image})
 
     @property
     def state(self) -> Path:

@@ -16,6 +16,7 @@ import io
 import json
 import logging
 import re
+import shutil
 import tarfile
 import time
 from collections.abc import Iterator
@@ -129,9 +130,17 @@ def _make(recipe: _Recipe, image: Path, stand_in: Path, client: docker.DockerCli
 
     if offline.needed(offline.BASE, reached) or client is None:
         with filelock.FileLock(f"{stand_in}.lock"):
+            _sweep(stand_in)
             return _read(stand_in) or _stand_in(recipe, stand_in)
     with filelock.FileLock(f"{image}.lock"):
+        _sweep(image)
         return _read(image) or _build(recipe, image, client)
+
+
+def _sweep(folder: Path) -> None:
+    """What a killed one left half done; we hold the lock, so nobody is at it."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _young(stamp: Path) -> bool:
@@ -165,7 +174,7 @@ def _build(recipe: _Recipe, folder: Path, client: docker.DockerClient) -> Base:
                 _save(client, tag, archive)
         finally:
             _untag(client, tag)
-        tars = saved.unpack(archive, work, architecture=offline_base.ARCHITECTURES[recipe.platform])
+        tars = list(saved.unpack(archive, work, architecture=offline_base.ARCHITECTURES[recipe.platform]).layers)
         archive.unlink()
         # what the Dockerfile adds carries the time of the build; what it starts from stays as it was published
         tars = [*tars[:below], *(saved.normalise(tar, work) for tar in tars[below:])]

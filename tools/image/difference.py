@@ -6,24 +6,27 @@ import hashlib
 import itertools
 import json
 import tarfile
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import files
+from .. import engine, files
 from . import saved
+
+if TYPE_CHECKING:
+    import docker
 
 CONTEXT = 8  # bytes shown before and after the first one that differs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """An image as a folder: its config, and the tar of each of its layers."""
+    """An image as a person named it, unpacked in a folder."""
 
     name: str
-    config: dict[str, Any]
-    layers: tuple[saved.Tar, ...]
+    image: saved.Saved
     folder: Path
 
 
@@ -40,19 +43,51 @@ class _File:
     content: str
 
 
-def lines(one: Side, two: Side) -> Iterator[str]:
+def between(one: str, two: str, *, client: Callable[[], docker.DockerClient]) -> Iterator[str]:
+    """What tells two images apart, for people; nothing where they are the same.
+
+    one, two: references of the engine that `client` gives, or files as of docker save. Errors: ImageError.
+    """
+    with tempfile.TemporaryDirectory(prefix="parity-diff-") as folder:
+        sides = []
+        for index, name in enumerate((one, two)):
+            place = Path(folder) / str(index)
+            place.mkdir()
+            archive = Path(name)
+            if not archive.is_file():
+                archive = place / "image.tar"
+                _save(client(), name, archive)
+            sides.append(Side(name=name, folder=place, image=saved.unpack(archive, place)))
+            (place / "image.tar").unlink(missing_ok=True)
+        yield from _lines(*sides)
+
+
+def _save(client: docker.DockerClient, reference: str, archive: Path) -> None:
+    with engine.errors(f"taking {reference} out of the engine"), archive.open("wb") as file:
+        for chunk in client.images.get(reference).save(chunk_size=files.CHUNK):
+            file.write(chunk)
+
+
+def _lines(one: Side, two: Side) -> Iterator[str]:
     """The differences, for people, the most telling first; nothing where the images are the same."""
-    for key in sorted({*one.config, *two.config} - {"rootfs", "history"}):
-        if one.config.get(key) != two.config.get(key):
-            yield f"config {key}: {json.dumps(one.config.get(key))} / {json.dumps(two.config.get(key))}"
-    if len(one.layers) != len(two.layers):
-        yield f"layers: {len(one.layers)} / {len(two.layers)}"
-    for index, (a, b) in enumerate(itertools.zip_longest(one.layers, two.layers)):
+    yield from _config(one.image.config, two.image.config)
+    for index, (a, b) in enumerate(itertools.zip_longest(one.image.layers, two.image.layers)):
         if a is None or b is None:
             yield f"layer {index}: only in {one.name if b is None else two.name}"
         elif a.sha256 != b.sha256:
             yield f"layer {index}: {a.sha256[:12]} / {b.sha256[:12]}"
             yield from (f"  {line}" for line in _layer(one.folder / f"{a.sha256}.tar", two.folder / f"{b.sha256}.tar"))
+
+
+def _config(one: dict[str, Any], two: dict[str, Any]) -> Iterator[str]:
+    """What the configs say otherwise; the layers, which they name too, are told by themselves."""
+    inner, other = one.get("config", {}), two.get("config", {})
+    for key in sorted({*inner, *other}):
+        if inner.get(key) != other.get(key):
+            yield f"config.{key}: {json.dumps(inner.get(key))} / {json.dumps(other.get(key))}"
+    for key in sorted({*one, *two} - {"config", "rootfs"}):
+        if one.get(key) != two.get(key):
+            yield f"{key}: {json.dumps(one.get(key))} / {json.dumps(two.get(key))}"
 
 
 def _layer(one: Path, two: Path) -> Iterator[str]:

@@ -31,8 +31,16 @@ class Tar:
     size: int
 
 
-def unpack(archive: Path, folder: Path, *, architecture: str) -> list[Tar]:
-    """Writes the layers of the one image in the archive to `folder`, bottom first. architecture: "amd64".
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """An image on disk. config: its JSON; layers: bottom first."""
+
+    config: dict[str, Any]
+    layers: tuple[Tar, ...]
+
+
+def unpack(archive: Path, folder: Path, *, architecture: str | None = None) -> Saved:
+    """Writes the layers of an image in the archive to `folder`. architecture: "amd64"; None: that of the first image.
 
     Errors: ImageError for an archive that is none, or of another architecture; HashMismatchError for a layer that is
     not the one that the config names.
@@ -44,25 +52,25 @@ def unpack(archive: Path, folder: Path, *, architecture: str) -> list[Tar]:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's own trouble, not the archive's
         raise ImageError(
-            f"the engine's archive of the base cannot be read: {error}",
+            f"the archive of an image cannot be read: {error}",
             expected="an archive as of docker save",
             command="make doctor, then try again",
         ) from error
 
 
-def _unpack(archive: tarfile.TarFile, folder: Path, architecture: str) -> list[Tar]:
+def _unpack(archive: tarfile.TarFile, folder: Path, architecture: str | None) -> Saved:
     for entry in _json(archive, "manifest.json"):
         config = _json(archive, entry["Config"])
-        if config["architecture"] == architecture:
+        if architecture in (None, config["architecture"]):
             break
     else:
         raise ValueError(f"it has no image for {architecture}")
     diff_ids = config["rootfs"]["diff_ids"]
     if len(diff_ids) != len(entry["Layers"]):
         raise ValueError(f"{len(entry['Layers'])} layers, and {len(diff_ids)} in the config")
-    return [
-        _layer(_member(archive, name), diff_id, folder) for name, diff_id in zip(entry["Layers"], diff_ids, strict=True)
-    ]
+    pairs = zip(entry["Layers"], diff_ids, strict=True)
+    layers = tuple(_layer(_member(archive, name), diff_id, folder) for name, diff_id in pairs)
+    return Saved(config=config, layers=layers)
 
 
 def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
@@ -93,7 +101,7 @@ def _layer(packed: IO[bytes], diff_id: str, folder: Path) -> Tar:
             file.write(chunk)
     found = digest.hexdigest()
     if found != expected:
-        raise HashMismatchError("a layer of the base", expected=expected, found=found, where="the engine")
+        raise HashMismatchError("a layer of the image", expected=expected, found=found, where="the engine")
     (folder / "layer").rename(folder / f"{found}.tar")
     return Tar(sha256=found, size=size)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING
 
 from .. import engine, offline
@@ -28,23 +27,19 @@ def has_or_reaches(client: docker.DockerClient, reference: str) -> bool:
 
 def answers(client: docker.DockerClient, reference: str) -> bool:
     """Whether the engine can reach the registry of an image and finds the image there, within PROBE_SECONDS."""
-    answered: list[bool] = []
+    return offline.in_time(lambda: _answers(client, reference), False)
 
-    def ask() -> None:
-        from docker import auth
-        from docker.errors import DockerException, NotFound
 
-        try:
-            client.images.get_registry_data(reference)
-            answered.append(True)
-        except NotFound:  # Podman has no such call: ask the registry ourselves
-            registry, _ = auth.resolve_repository_name(reference)
-            url = auth.INDEX_URL if registry == auth.INDEX_NAME else f"https://{registry}/v2/"
-            answered.append(offline.answers(url))
-        except (DockerException, OSError) as error:
-            log.debug("%s: %s", reference, error)
+def _answers(client: docker.DockerClient, reference: str) -> bool:
+    from docker import auth
+    from docker.errors import DockerException, NotFound
 
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(offline.PROBE_SECONDS)
-    return answered == [True]
+    try:
+        client.images.get_registry_data(reference)
+    except NotFound:  # Podman has no such call: ask the registry ourselves
+        registry, _ = auth.resolve_repository_name(reference)
+        return offline.answers(auth.INDEX_URL if registry == auth.INDEX_NAME else f"https://{registry}/v2/")
+    except (DockerException, OSError) as error:
+        log.debug("%s: %s", reference, error)
+        return False
+    return True

@@ -13,12 +13,15 @@ import shlex
 import shutil
 import signal
 import subprocess
-import threading
-from collections.abc import Iterator, Sequence
+import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from .. import debian, progress
 from ..errors import OfflineError
+from ..progress import Task
 from . import BASE, apt
 
 SUITE = "bookworm"
@@ -100,7 +103,14 @@ def _command(packages: Sequence[str], tar: Path, architecture: str) -> list[str]
         '--customize-hook=find "$1"/usr/share/doc -mindepth 1 ! -type d ! -name copyright -delete',
         '--customize-hook=find "$1"/usr/share/doc -mindepth 1 -type d -empty -delete',
     ]
-    return ["mmdebstrap", *options, SUITE, str(tar), *_sources()]
+    return [*_own_mounts(), "mmdebstrap", *options, SUITE, str(tar), *_sources()]
+
+
+def _own_mounts() -> list[str]:
+    """As root, mmdebstrap mounts for all to see, and a killed one leaves that; in a namespace of its own it is gone."""
+    apart = ["unshare", "--mount"]
+    possible = os.geteuid() == 0 and subprocess.run([*apart, "true"], capture_output=True).returncode == 0
+    return apart if possible else []
 
 
 def _sources() -> list[str]:
@@ -144,23 +154,22 @@ def _scratch() -> dict[str, str]:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> None:
-    """Runs mmdebstrap to its end, and ends it with all its children where we are stopped."""
-    lines: list[str] = []
-    with (
-        _stopped_at_the_end(command, environment) as process,
-        progress.task("Making the base", STAGES, "steps") as task,
-    ):
-        late = threading.Event()
-        timer = threading.Timer(SECONDS, _stop_late, (process, late))
-        timer.daemon = True
-        timer.start()
-        for line in process.stderr or ():
-            lines.append(line.rstrip())
-            log.debug("%s", line.rstrip())
-            task.advance(line.startswith("I: "))
-        timer.cancel()
-    if process.returncode != 0:
-        why = f"gave no end in {SECONDS:.0f} s" if late.is_set() else f"ended with exit code {process.returncode}"
+    """Runs mmdebstrap to its end, or stops it. It writes to a file: if we are killed, it still ends and cleans up."""
+    with tempfile.TemporaryFile() as output, progress.task("Making the base", STAGES, "steps") as task:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+        deadline = time.monotonic() + SECONDS
+        lines: list[str] = []
+        try:
+            while process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.1)
+                lines += _more(output, lines, task)
+        finally:
+            late = _stop(process)
+        lines += _more(output, lines, task)
+    if late or process.returncode != 0:
+        why = f"gave no end in {SECONDS:.0f} s" if late else f"ended with exit code {process.returncode}"
         raise OfflineError(
             "\n".join([f"mmdebstrap {why}:", *[line for line in lines if not line.startswith("I: ")][-8:]]),
             expected="Debian packages from apt's own mirrors",
@@ -168,38 +177,23 @@ def _run(command: list[str], environment: dict[str, str]) -> None:
         )
 
 
-@contextlib.contextmanager
-def _stopped_at_the_end(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        yield process
-        process.wait()
-    finally:
-        if process.poll() is None:
-            _signal(process, signal.SIGTERM)  # it unmounts and removes its folder
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                _signal(process, signal.SIGKILL)
-                process.wait()
-        if process.stderr:
-            process.stderr.close()
+def _more(output: IO[bytes], lines: list[str], task: Task) -> list[str]:
+    """The lines written since the last time."""
+    text = os.pread(output.fileno(), 1 << 20, 0).decode(errors="replace")
+    more = text[: text.rfind("\n") + 1].splitlines()[len(lines) :]
+    for line in more:
+        log.debug("%s", line)
+        task.advance(line.startswith("I: "))
+    return more
 
 
-def _stop_late(process: subprocess.Popen[str], late: threading.Event) -> None:
-    late.set()
-    _signal(process, signal.SIGTERM)
-
-
-def _signal(process: subprocess.Popen[str], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+def _stop(process: subprocess.Popen[bytes]) -> bool:
+    """Ends mmdebstrap with all its children, if it still runs: it unmounts what it mounted and removes its folder."""
+    if process.poll() is not None:
+        return False
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, number)
+            process.wait(20)
+            break
+    return True
