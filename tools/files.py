@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import shutil
 import tarfile
@@ -16,6 +17,8 @@ from typing import IO
 from .errors import DiskError
 
 CHUNK = 1 << 20  # bytes read at a time
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -59,6 +62,24 @@ def directory_written_whole(path: Path) -> Iterator[Path]:
             work.rename(path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, waiting: str) -> Iterator[None]:
+    """One process at a time; `waiting` is said once where another one is at work."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("%s", waiting)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256(path: Path) -> str:

@@ -101,8 +101,10 @@ def plan(settings: Settings, lock: Lock, *, client: docker.DockerClient | None) 
 
 def assemble(plan: Plan) -> Assembly:
     """The planned image, before any engine or registry has it: packages fetched, layers made."""
-    fetched = fetch(plan.packages, plan.settings.cache)
-    made = layers.make(layers.grouped(fetched), cache=plan.settings.cache, platform=plan.platform)
+    cache = plan.settings.cache
+    with files.locked(cache / "build.lock", "Waiting: another build is at work in this checkout"):
+        fetched = fetch(plan.packages, cache)
+        made = layers.make(layers.grouped(fetched), cache=cache, platform=plan.platform)
     labels = {store.FINGERPRINT: plan.fingerprint, "parity.format": str(FORMAT)}
     labels |= {f"parity.stand-in.{each.kind}": each.replacement for each in plan.stand_ins}
     return archive.assemble(
