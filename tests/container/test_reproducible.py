@@ -64,13 +64,22 @@ def lock(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def reference(lock: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+def reference(
+    lock: Path, tmp_path_factory: pytest.TempPathFactory, client: docker.DockerClient
+) -> Iterator[tuple[Project, str]]:
     """A project that built the image, and the image's id."""
     made = checkout(tmp_path_factory.mktemp("first"), lock)
     share_base(made)
     done = made.parity("image", "--json", PARITY_OFFLINE="always")
     assert done.returncode == 0, done.stderr
-    return made, json.loads(done.stdout)["id"]
+    yield made, json.loads(done.stdout)["id"]
+    forget(client)
+
+
+def forget(client: docker.DockerClient) -> None:
+    """Takes the small images, and with them their layers, out of the engine."""
+    for image in client.images.list("parity-small"):
+        client.images.remove(image.id, force=True)
 
 
 def assembled(made: Project, *, user: int = os.getuid(), umask: int = 0o022, **variables: str) -> str:
@@ -185,7 +194,7 @@ def test_a_damaged_cache_is_named_and_mended(
     share_base(made)
     cache = made.root / ".parity" / "cache"
     assert assembled(made) == image_id
-    client.images.remove(image_id, force=True)
+    forget(client)
     path = max(cache.glob(victim), key=lambda path: path.stat().st_size)
     content = path.read_bytes()
     middle = len(content) // 2
@@ -203,8 +212,8 @@ def test_nothing_of_the_machine_that_built_it_is_in_the_image(
 ) -> None:
     made, image_id = reference
     attributes = json.dumps(client.images.get(image_id).attrs)
-    words = [str(made.root), str(ROOT), os.uname().nodename]
-    assert [word for word in words if word in attributes.replace(json.dumps(client.info()), "")] == []
+    words = [str(made.root), str(ROOT), str(tmp_path.parent)]
+    assert [word for word in words if word in attributes] == []
     for tar in (made.root / ".parity" / "cache" / "layers").glob("*/layer.tar"):
         content = tar.read_bytes()
         assert [word for word in words if word.encode() in content] == [], tar

@@ -18,6 +18,7 @@ from ..offline import StandIn
 from ..settings import Settings
 from . import archive, bytecode, layers, smoke, store
 from . import base as base_image
+from . import cache as caches
 from .archive import Assembly
 from .base import Base
 from .packages import fetch
@@ -84,7 +85,7 @@ def plan(settings: Settings, lock: Lock, *, client: docker.DockerClient | None) 
     content = {
         "format": [FORMAT, layers.FORMAT],
         "platform": platform,
-        "bytecode": bytecode.possible(platform),
+        "bytecode": [bytecode.compiler(platform, each.version) for each in packages if each.name == "python"],
         "base": [layer.diff_id for layer in base.layers],
         "packages": sorted([each.manager, each.name, each.version, each.build, each.sha256] for each in packages),
     }
@@ -103,8 +104,13 @@ def assemble(plan: Plan) -> Assembly:
     """The planned image, before any engine or registry has it: packages fetched, layers made."""
     cache = plan.settings.cache
     with files.locked(cache / "build.lock", "Waiting: another build is at work in this checkout"):
+        begun = caches.now()
+        caches.remove_leftovers(cache)
         fetched = fetch(plan.packages, cache)
-        made = layers.make(layers.grouped(fetched), cache=cache, platform=plan.platform)
+        made = layers.make(
+            layers.grouped(fetched), cache=cache, platform=plan.platform, unscripted=plan.settings.image.unscripted
+        )
+        caches.evict(cache, plan.settings.cache_limit, since=begun)
     labels = {store.FINGERPRINT: plan.fingerprint, "parity.format": str(FORMAT)}
     labels |= {f"parity.stand-in.{each.kind}": each.replacement for each in plan.stand_ins}
     return archive.assemble(

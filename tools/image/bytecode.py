@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import platform
+import platform as machine
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from ..errors import PackageError
 from .staging import PREFIX, Interpreter
 
 log = logging.getLogger(__name__)
+
+_VERSION = "import platform; print(platform.python_implementation(), platform.python_version(), sep='-')"
 
 # Runs in the environment's Python, with its standard library only. argv: folder, prefix; stdin: a JSON list of sources
 # relative to both. What this Python cannot compile (newer syntax, templates) is left without a .pyc, as pip does.
@@ -41,27 +44,46 @@ for name in json.load(sys.stdin):
 """
 
 
-def possible(target: str) -> bool:
-    """Whether this machine can run the Python of an image for `target`; where not, the image gets no .pyc."""
-    host = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}.get(platform.machine())
-    return sys.platform == "linux" and host == target
+def compiler(platform: str, python: str) -> str | None:
+    """Who compiles for an image of `platform` with Python `python` ("3.11.2"): a version, or None for nobody.
+
+    That is the image's own Python where this machine can run it, else one of the same minor version on PATH. It is part
+    of the image's fingerprint, since two of them may not write the same bytes.
+    """
+    if _own(platform):
+        return python
+    host = shutil.which(f"python{_minor(python)}")
+    if host is None:
+        return None
+    done = subprocess.run([host, "-c", _VERSION], capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
-def compile_all(folder: Path, interpreter: Interpreter) -> None:
-    """Puts a .pyc beside every .py of site-packages and the standard library in `folder`."""
+def _own(platform: str) -> bool:
+    host = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}.get(machine.machine())
+    return sys.platform == "linux" and host == platform
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def compile_all(folder: Path, interpreter: Interpreter, platform: str) -> None:
+    """Puts a .pyc beside every .py of site-packages and the standard library in `folder`, as `compiler` says."""
+    own = interpreter.folder / "bin" / f"python{interpreter.version}"
+    python = str(own) if _own(platform) else f"python{interpreter.version}"
     library = folder / "lib" / f"python{interpreter.version}"
     sources = sorted(str(path.relative_to(folder)) for path in library.rglob("*.py") if not path.is_symlink())
     workers = os.cpu_count() or 1
     shares = [sources[start::workers] for start in range(min(workers, len(sources)))]
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda share: _compile(share, folder, interpreter), shares))
+        list(pool.map(lambda share: _compile(python, share, folder), shares))
 
 
-def _compile(sources: Sequence[str], folder: Path, interpreter: Interpreter) -> None:
-    python = interpreter.folder / "bin" / f"python{interpreter.version}"
+def _compile(python: str, sources: Sequence[str], folder: Path) -> None:
     done = subprocess.run(
         # no site, no user folder, no .pyc of its own: the staged files are hard links that must not change
-        [str(python), "-I", "-S", "-B", "-X", "utf8", "-c", _SCRIPT, str(folder), PREFIX],
+        [python, "-I", "-S", "-B", "-X", "utf8", "-c", _SCRIPT, str(folder), PREFIX],
         input=json.dumps(sources),
         capture_output=True,
         text=True,
@@ -71,7 +93,7 @@ def _compile(sources: Sequence[str], folder: Path, interpreter: Interpreter) -> 
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise PackageError(
-            f"the environment's Python {interpreter.version} does not compile its sources on this machine: {last}",
+            f"{Path(python).name} does not compile the image's sources on this machine: {last}",
             expected="a C library that is at least as new as the one the package was built for",
             command="make doctor, or build on a newer system",
         )

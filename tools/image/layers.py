@@ -17,7 +17,7 @@ import shutil
 import tarfile
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -25,6 +25,7 @@ from typing import IO
 from .. import files, progress
 from . import activation, bytecode, staging, wheels
 from .archive import Layer
+from .cache import used
 from .packages import Fetched
 
 FORMAT = 1  # of the bytes of a layer: raise it when the same packages must give another tar
@@ -70,39 +71,50 @@ def grouped(packages: Iterable[Fetched]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def make(groups: Sequence[Group], *, cache: Path, platform: str) -> tuple[PackageLayer, ...]:
-    """The groups' layers, from `cache` where it has them; only what is missing is linked, compiled and packed."""
+def make(
+    groups: Sequence[Group], *, cache: Path, platform: str, unscripted: Collection[str] = ()
+) -> tuple[PackageLayer, ...]:
+    """The groups' layers, from `cache` where it has them; only what is missing is linked, compiled and packed.
+
+    unscripted: packages whose post-link script may be left out.
+    """
     python = next((each for group in groups for each in group.packages if each.package.name == "python"), None)
-    if python and not bytecode.possible(platform):
-        log.warning("no .pyc files in the image: this machine cannot run a Python for %s", platform)
+    if python and bytecode.compiler(platform, python.package.version) is None:
+        log.warning("no .pyc files in the image: there is no Python %s here to compile them", python.package.version)
     keys = [_key(group, python, platform) for group in groups]
     missing = [key for key in keys if _read(cache, key) is None]
     if missing:
         log.info("Making %d of %d layers", len(missing), len(groups))
         with files.disk_errors(cache, "make clean-cache, or make room"), _workshop(cache) as work:
-            _make_missing(dict(zip(keys, groups, strict=True)), missing, python, work, cache, platform)
+            made = {key: group for key, group in zip(keys, groups, strict=True) if key in missing}
+            _make_missing(made, python, work, cache, platform, unscripted)
     layers = [_read(cache, key) for key in keys]
     return tuple(layer for layer in layers if layer is not None)
 
 
 def _make_missing(
-    groups: dict[str, Group], missing: list[str], python: Fetched | None, work: Path, cache: Path, platform: str
+    groups: dict[str, Group],
+    python: Fetched | None,
+    work: Path,
+    cache: Path,
+    platform: str,
+    unscripted: Collection[str],
 ) -> None:
     extracted = work / "extracted"
     interpreter = None
     if python:
         interpreter = staging.link_python(python, work / "python", extracted=extracted, platform=platform)
-    with progress.task("Making layers", total=len(missing)) as task:
-        for key in missing:
+    with progress.task("Making layers", total=len(groups)) as task:
+        for key, group in groups.items():
             folder = work / key
             paths = [
                 staging.conda_file(each, cache, python=interpreter.version if interpreter else "3")
-                for each in groups[key].packages
+                for each in group.packages
             ]
-            staging.link(paths, folder, interpreter, extracted=extracted, platform=platform)
-            if interpreter and bytecode.possible(platform):
-                bytecode.compile_all(folder, interpreter)
-            _pack(folder, cache / "layers" / key, groups[key].comment)
+            staging.link(paths, folder, interpreter, extracted=extracted, platform=platform, unscripted=unscripted)
+            if interpreter and python and bytecode.compiler(platform, python.package.version):
+                bytecode.compile_all(folder, interpreter, platform)
+            _pack(folder, cache / "layers" / key, group.comment)
             shutil.rmtree(folder)
             task.advance()
 
@@ -123,7 +135,7 @@ def _key(group: Group, python: Fetched | None, platform: str) -> str:
         "prefix": staging.PREFIX,
         "platform": platform,
         "python": python.package.sha256 if python else None,
-        "bytecode": bytecode.possible(platform),
+        "bytecode": bytecode.compiler(platform, python.package.version) if python else None,
         "packages": [each.package.sha256 for each in group.packages],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -137,6 +149,7 @@ def _read(cache: Path, key: str) -> PackageLayer | None:
         tar = note.with_name("layer.tar")
         if tar.stat().st_size != table["size"]:
             return None
+        used(note.parent)
         return PackageLayer(path=tar, **table)
     except (OSError, ValueError, KeyError, TypeError):
         return None

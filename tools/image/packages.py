@@ -16,6 +16,7 @@ from .. import files, progress
 from ..download import client, download, public
 from ..environment.lock import Package
 from ..errors import FetchError, HashMismatchError
+from .cache import used
 
 if TYPE_CHECKING:
     import httpx
@@ -59,6 +60,7 @@ def _present(package: Package, cache: Path) -> bool:
     if not path.exists():
         return False
     if files.sha256(path) == package.sha256:
+        used(path.parent)
         return True
     log.warning("%s in the cache is damaged; it is fetched again", package.filename)
     path.unlink()

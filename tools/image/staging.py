@@ -10,13 +10,14 @@ import asyncio
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PackageError
 from . import wheels
+from .cache import used
 from .packages import Fetched
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def conda_file(fetched: Fetched, cache: Path, *, python: str) -> Path:
         )
     folder = cache / "wheels" / f"{wheels.FORMAT}-{python}-{package.platform}" / package.sha256
     if folder.is_dir() and (ready := sorted(folder.glob("*.conda"))):
+        used(folder)
         return ready[0]
     return wheels.convert(fetched.path, folder, python=python, subdir=package.platform)
 
@@ -75,9 +77,18 @@ def link_python(python: Fetched, folder: Path, *, extracted: Path, platform: str
 
 
 def link(
-    paths: Sequence[Path], folder: Path, interpreter: Interpreter | None, *, extracted: Path, platform: str
+    paths: Sequence[Path],
+    folder: Path,
+    interpreter: Interpreter | None,
+    *,
+    extracted: Path,
+    platform: str,
+    unscripted: Collection[str] = (),
 ) -> None:
-    """Links conda packages into `folder` as they will lie under PREFIX, without anything of this machine in them."""
+    """Links conda packages into `folder` as they will lie under PREFIX, without anything of this machine in them.
+
+    unscripted: packages whose post-link script may be left out. Errors: PackageError for any other that has one.
+    """
     meta = folder / "conda-meta"
     beside = interpreter and not any(path.name.startswith(f"{interpreter.meta.stem}.") for path in paths)
 
@@ -94,6 +105,7 @@ def link(
     asyncio.run(steps())
     if interpreter and beside:
         (meta / interpreter.meta.name).unlink()
+    _refuse_scripts(folder, unscripted)
     for path in meta.glob("*.json"):
         _neutralise(path)
     (meta / "history").unlink(missing_ok=True)
@@ -126,6 +138,20 @@ async def _install(
         show_progress=False,
         alternative_target_prefix=PREFIX,
     )
+
+
+def _refuse_scripts(folder: Path, unscripted: Collection[str]) -> None:
+    for script in sorted((folder / "bin").glob(".*-post-link.sh")):
+        name = script.name.removeprefix(".").removesuffix("-post-link.sh")
+        if name in unscripted:
+            log.warning("%s is not finished by its post-link script, as [image] unscripted says", name)
+        else:
+            raise PackageError(
+                f"{name} wants to run a script after it is linked (bin/{script.name}), and an image is made without "
+                "running its packages, so that it is the same everywhere",
+                expected="packages without post-link scripts",
+                command=f'take another build of it, or, if it works without: [image] unscripted = ["{name}"]',
+            )
 
 
 def _neutralise(meta: Path) -> None:
