@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from . import __version__
-from .errors import EngineError, ParityError
+from .errors import EngineError, ParityError, SnapshotError
 
 if TYPE_CHECKING:
     import docker
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .image.build import Image
     from .runs.spec import RunSpec
     from .settings import Settings
+    from .snapshot import Snapshot
+    from .snapshot.report import Report
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -221,6 +223,50 @@ def data(as_json: Json = False) -> None:
     _answer(_table(prepared) if as_json else str(prepared.path))
 
 
+@app.command(epilog="Example: python -m tools snapshot --fix")
+def snapshot(
+    source: Annotated[
+        Path | None, typer.Argument(show_default=False, help="A folder; [run] source in parity.toml if left out.")
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Show lines for .amlignore; write them after a yes.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --fix: write without asking.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Draw it too, as a treemap.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What would be uploaded, and what should not be.
+
+    Prints number and size of the files against Azure ML's limits, and for all that does not belong in a snapshot the
+    line or command that mends it. The exit code is 21 if Azure ML would refuse it. It never deletes or moves a file.
+    """
+    from . import snapshot
+    from .settings import load
+    from .snapshot import fix as fixes
+    from .snapshot import treemap
+
+    settings = load()
+
+    def look() -> tuple[Report, list[str]]:
+        ignored: list[str] = []
+        memory = settings.cache / "snapshots"
+        folder = source or settings.source
+        return snapshot.inspect(folder, settings.snapshot.rules, memory=memory, ignored=ignored.append)[0], ignored
+
+    report, ignored = look()
+    proposed = fixes.of(report)
+    if fix:
+        _say(proposed.diff() or "No line is missing.")
+        if proposed.diff() and (yes or typer.confirm(f"Write {proposed.file}?", err=True)):
+            proposed.write()
+            report, ignored = look()
+    elif proposed.diff():
+        _say("Lines for .amlignore are known: make snapshot ARGS=--fix shows them, and asks before it writes them")
+    if html:
+        treemap.write(report, ignored, html, cache=settings.cache)
+        _say(f"Drawn: {html}")
+    _answer(report.to_json() if as_json else report.text())
+    raise typer.Exit(SnapshotError.exit_code if report.verdict == "over" else 0)
+
+
 @app.command(
     epilog="Example: python -m tools run-local -- --epochs 1",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
@@ -238,9 +284,10 @@ def run_local(
     from . import engine
     from .targets import local
 
+    taken = _snapshot()  # before any work: an over-limit one is refused
     settings, spec = _spec(env)
     client = engine.ensure()
-    run_spec = _run_spec(settings, spec, tuple(context.args), client)
+    run_spec = _run_spec(settings, spec, taken, tuple(context.args), client)
     with _terminable():
         local.recover(client, settings.runs)
         record = local.run(client, run_spec, settings.runs, show=_pass_on)
@@ -300,19 +347,30 @@ def _engine_if_any() -> docker.DockerClient | None:
         return None
 
 
+def _snapshot() -> Snapshot:
+    from . import snapshot
+    from .settings import load
+
+    settings = load()
+    return snapshot.take(settings.source, settings.snapshot.rules, memory=settings.cache / "snapshots")
+
+
 def _run_spec(
-    settings: Settings, spec: EnvironmentSpec, arguments: tuple[str, ...], client: docker.DockerClient
+    settings: Settings,
+    spec: EnvironmentSpec,
+    snapshot: Snapshot,
+    arguments: tuple[str, ...],
+    client: docker.DockerClient,
 ) -> RunSpec:
     """Everything that the run needs, the cheapest first, so that a mistake is met before the work."""
-    from . import data, engine, snapshot
+    from . import data, engine
     from .runs.spec import Input, Resources, RunSpec
 
-    taken = snapshot.take(settings.source)
     image = _image(settings, spec, client)
     prepared = data.prepare(settings)
     return RunSpec(
         image=image,
-        snapshot=taken,
+        snapshot=snapshot,
         command=settings.run.command,
         arguments=arguments,
         inputs=(Input(name="data", path=prepared.path, digest=prepared.digest),),

@@ -27,11 +27,16 @@ Registry = Annotated[
     str,
     Field(pattern=r"^$|^(?:localhost(?::\d+)?|[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::\d+)?|[a-z0-9-]+:\d+)(?:/[a-z0-9._-]+)*$"),
 ]
+Size = Annotated[str, Field(pattern=r"^[1-9]\d*[bkmg]$")]
 Platform = Literal["linux-64", "linux-aarch64"]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _bytes(size: str) -> int:
+    return int(size[:-1]) * {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30}[size[-1]]
 
 
 class Environment(_Section):
@@ -47,6 +52,8 @@ class Image(_Section):
     name: Name = "parity"
     registry: Registry = ""
     platform: Platform = "linux-64"
+    unscripted: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    cache_limit: Size = "20g"
 
 
 class Run(_Section):
@@ -75,13 +82,19 @@ class Data(_Section):
 class Resources(_Section):
     """[resources]: what the container gets, the same on every target."""
 
-    shm_size: Annotated[str, Field(pattern=r"^[1-9]\d*[bkmg]$")] = "2g"
+    shm_size: Size = "2g"
     gpu: Literal["auto", "none"] = "auto"
 
     @property
     def shm_bytes(self) -> int:
         """The size of /dev/shm in bytes."""
-        return int(self.shm_size[:-1]) * {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30}[self.shm_size[-1]]
+        return _bytes(self.shm_size)
+
+
+class Snapshot(_Section):
+    """[snapshot]: which files of the source directory go."""
+
+    rules: Literal["v1", "v2"] = "v1"
 
 
 class Settings(_Section):
@@ -93,6 +106,7 @@ class Settings(_Section):
     run: Run = Run()
     data: Data = Data()
     resources: Resources = Resources()
+    snapshot: Snapshot = Snapshot()
 
     def for_platform(self, platform: str) -> Settings:
         """The same settings for another platform; SettingsError if it is none of those that [image] platform takes."""
@@ -114,6 +128,11 @@ class Settings(_Section):
     def cache(self) -> Path:
         """Packages, layers and bases, by content."""
         return self.state / "cache"
+
+    @property
+    def cache_limit(self) -> int:
+        """What the cache may hold, in bytes."""
+        return _bytes(self.image.cache_limit)
 
     @property
     def runs(self) -> Path:

@@ -1,48 +1,14 @@
 """A real engine, found or started as `make engine` does, and projects that share this checkout's caches."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import docker
 import pytest
+from projects import ROOT, Project
 
 from tools import engine
-
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Project:
-    """A project's folder. `parity("image")` runs a verb in it."""
-
-    root: Path
-
-    def parity(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "tools", *arguments],
-            cwd=self.root,
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tools", *arguments],
-            cwd=self.root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def folder(self, run_id: str) -> Path:
-        return self.root / "runs" / run_id.strip()
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,8 @@ def proxy(upstream: str) -> Iterator[Proxy]:
             passing.requests.append((self.command, self.path))
             fault = passing.fault(self.command, self.path)
             if fault == "drop":
-                self.rfile.read(1)
+                if self.command in ("PUT", "PATCH"):
+                    self.rfile.read(1)
                 self.connection.shutdown(socket.SHUT_RDWR)
                 self.close_connection = True
                 return
@@ -133,10 +134,11 @@ def proxy(upstream: str) -> Iterator[Proxy]:
                 if name.lower() not in ("transfer-encoding", "connection"):
                     self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(BrokenPipeError):  # who pushed may have stopped
+                self.wfile.write(content)
             connection.close()
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = pass_on
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = pass_on  # noqa: N815
 
         def body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":
@@ -172,7 +174,7 @@ def empty_engine(folder: Path) -> Iterator[docker.DockerClient]:
     folder.mkdir()
     socket_path = folder / "docker.sock"
     command = [program, f"--host=unix://{socket_path}", f"--data-root={folder / 'data'}"]
-    command += [f"--exec-root={folder / 'exec'}", f"--pidfile={folder / 'pid'}", "--iptables=false", "--bridge=none"]
+    command += [f"--exec-root={folder / 'exec'}", f"--pidfile={folder / 'pid'}", "--iptables=false"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     client = None

@@ -15,7 +15,7 @@ from pathlib import Path
 import docker
 import pytest
 import yaml
-from conftest import ROOT, Project
+from projects import ROOT, Project
 
 SPEC = "channels: [conda-forge]\ndependencies: [python=3.11, tqdm, markupsafe]\n"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import docker
 import pytest
-from conftest import Project
+from projects import Project
 
 Make = Callable[..., Project]
 

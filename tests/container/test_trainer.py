@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
+from projects import ROOT, Project
 
 
 @pytest.fixture(scope="module")

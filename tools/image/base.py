@@ -178,6 +178,8 @@ def _build(recipe: _Recipe, folder: Path, client: docker.DockerClient) -> Base:
         archive.unlink()
         # what the Dockerfile adds carries the time of the build; what it starts from stays as it was published
         tars = [*tars[:below], *(saved.normalise(tar, work) for tar in tars[below:])]
+        for path in set(work.glob("*.tar")) - {work / f"{tar.sha256}.tar" for tar in tars}:
+            path.unlink()
         _write(work, tars, [recipe.reference] * below + [COMMENT] * (len(tars) - below), None)
     return _written(folder)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ..environment.spec import EnvironmentSpec
     from .build import Plan
 
-ENGINE_ATTEMPTS = 3
+ENGINE_ATTEMPTS = 4  # where the engine gives up at once; a blob it sends five times itself
 _LOGIN = re.compile(r"unauthorized|denied|no basic auth credentials|authentication required", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ def _record_path(settings: Settings, image_id: str) -> Path:
 
 
 def _engine_push(client: docker.DockerClient, image_id: str, host: str, path: str, tag: str) -> str:
-    """The digest under which the engine pushed. It retries broken uploads itself, but not a registry's own errors."""
+    """The digest under which the engine pushed. It makes further attempts at a blob itself, but not at a manifest."""
     login = credentials.find(host)
     name = f"{host}/{path}"
     log.info("Pushing %s:%s from the engine", name, tag)
@@ -207,30 +207,41 @@ def _engine_push(client: docker.DockerClient, image_id: str, host: str, path: st
             events = client.api.push(
                 name, tag=tag, stream=True, decode=True, auth_config=login.for_engine(host) if login else {}
             )
-            digest, problem = _followed(events, task)
-        if digest:
-            return digest
+            outcome = _followed(events, task)
+        if outcome.digest:
+            return outcome.digest
+        problem = outcome.problem
         if _LOGIN.search(problem):
             reason = "refuses the login in Docker's config.json" if login else "asks for a login"
             raise RegistryError(f"{host} {reason}: {problem}", command=credentials.login(host))
         log.debug("%s: %s", name, problem)
+        if outcome.retried:
+            break
     raise RegistryError(
-        f"{host}: the engine could not push {path}:{tag}, {ENGINE_ATTEMPTS} times: {problem}",
+        f"{host}: the engine could not push {path}:{tag}, after several attempts: {problem}",
         command="try again (what has arrived is not sent again), or: make doctor",
     )
 
 
-def _followed(events: Iterable[dict[str, Any]], task: progress.Task) -> tuple[str | None, str]:
-    """The digest at the end of a push, or the error in its midst with the layer it was about."""
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """How an engine's push ended. retried: whether the engine made further attempts itself."""
+
+    digest: str | None
+    problem: str
+    retried: bool
+
+
+def _followed(events: Iterable[dict[str, Any]], task: progress.Task) -> _Outcome:
     sent: dict[str, int] = {}
-    digest, layer = None, ""
+    digest, problem, retried = None, "it named no digest", False
     for event in events:
-        layer = event.get("id", layer)
+        layer = event.get("id", "")
         current = (event.get("progressDetail") or {}).get("current") or 0
         if current > sent.get(layer, 0):
             task.advance(current - sent.get(layer, 0))
             sent[layer] = current
+        retried = retried or str(event.get("status", "")).startswith("Retrying in")
         digest = (event.get("aux") or {}).get("Digest", digest)
-        if "error" in event:
-            return None, str(event["error"]).strip()
-    return digest, "the engine named no digest"
+        problem = str(event.get("error", problem)).strip()
+    return _Outcome(digest=digest, problem=problem, retried=retried)

@@ -3,8 +3,8 @@
 The manifests are OCI image manifests: an OCI index may name them, and Docker 20.10 pulls them. In Docker's own format
 the image id would be the same, since that is the digest of the config.
 
-No client from PyPI fits: oras 0.2 takes no identity token, which is what `az acr login` leaves, and reads each blob into
-memory; python-dxf 12 makes no second attempt and reads no config.json of Docker's.
+No client from PyPI fits: oras 0.2 takes no identity token, which is what `az acr login` leaves, and reads each blob
+into memory; python-dxf 12 makes no second attempt and reads no config.json of Docker's.
 """
 
 from __future__ import annotations
@@ -195,6 +195,7 @@ class Repository:
     @contextlib.contextmanager
     def _uploads(self) -> Iterator[ThreadPoolExecutor]:
         """Threads that send; where one fails or a person stops us, the others stop at their next piece."""
+        self._stopped.clear()
         with ThreadPoolExecutor(UPLOADS) as pool:
             try:
                 yield pool

@@ -11,16 +11,30 @@ import hashlib
 import json
 import posixpath
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
+
+import zstandard
 
 from .. import files
 from ..errors import HashMismatchError, ImageError
 
 MTIME = 315_532_800  # 1980-01-01
 MAX_JSON = 4 << 20  # bytes; a config of 125 layers has 100 kB
+_BROKEN = (
+    tarfile.TarError,
+    zlib.error,
+    zstandard.ZstdError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +62,7 @@ def unpack(archive: Path, folder: Path, *, architecture: str | None = None) -> S
     try:
         with tarfile.open(archive, "r:") as tar:
             return _unpack(tar, folder, architecture)
-    except (tarfile.TarError, EOFError, OSError, KeyError, IndexError, TypeError, ValueError) as error:
+    except (*_BROKEN, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's own trouble, not the archive's
         raise ImageError(
@@ -99,9 +113,9 @@ def _layer(packed: IO[bytes], diff_id: str, folder: Path) -> Tar:
             digest.update(chunk)
             size += len(chunk)
             file.write(chunk)
-    found = digest.hexdigest()
-    if found != expected:
-        raise HashMismatchError("a layer of the image", expected=expected, found=found, where="the engine")
+        found = digest.hexdigest()
+        if found != expected:
+            raise HashMismatchError("a layer of the image", expected=expected, found=found, where="the engine")
     (folder / "layer").rename(folder / f"{found}.tar")
     return Tar(sha256=found, size=size)
 
@@ -112,9 +126,7 @@ def _uncompressed(file: IO[bytes]) -> IO[bytes]:
     if magic.startswith(b"\x1f\x8b"):
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
     if magic == b"\x28\xb5\x2f\xfd":
-        import zstandard
-
-        return zstandard.ZstdDecompressor().stream_reader(file)
+        return zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
     return file
 
 
@@ -137,7 +149,6 @@ def normalise(tar: Tar, folder: Path) -> Tar:
                 name: value for name, value in entry.pax_headers.items() if name.startswith("SCHILY.xattr.")
             }
             new.addfile(entry, old.extractfile(entry) if entry.isreg() else None)
-    (folder / f"{tar.sha256}.tar").unlink()
     found = files.sha256(target)
     target.rename(folder / f"{found}.tar")
     return Tar(sha256=found, size=(folder / f"{found}.tar").stat().st_size)
