@@ -180,6 +180,29 @@ def diff(one: Annotated[str, typer.Argument()], two: Annotated[str, typer.Argume
     raise typer.Exit(1 if told else 0)
 
 
+@images.command(epilog="Example: python -m tools image sbom > sbom.json")
+def sbom(context: typer.Context) -> None:
+    """Write a CycloneDX list of what is in the image."""
+    from .image import build, sbom
+
+    settings, spec = _spec(context.obj)
+    locked = _lock(settings, spec)
+    planned = build.plan(settings, locked, client=_engine_if_any())
+    _answer(sbom.document(locked, planned.fingerprint, planned.platform).rstrip("\n"))
+
+
+@images.command(epilog="Example: python -m tools image dockerfile > Dockerfile")
+def dockerfile(context: typer.Context) -> None:
+    """Write a Dockerfile for the same lock, to build elsewhere.
+
+    Its environment has the same packages. The image is another one at each build, and it is slower to make and pull.
+    """
+    from .image import dockerfile
+
+    settings, spec = _spec(context.obj)
+    _answer(dockerfile.text(settings, _lock(settings, spec)).rstrip("\n"))
+
+
 @app.command(epilog="Example: python -m tools push --env pytorch")
 def push(
     env: Env = None,
