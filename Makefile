@@ -8,7 +8,7 @@ PARITY = .venv/bin/python -m tools $(if $(V),-v)
 WITH_ENV = $(if $(ENV),--env $(ENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engine lock image push data run-local doctor lint test clean clean-cache
+.PHONY: help setup engine lock image push data snapshot run-local doctor lint test clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r verb text; \
@@ -30,6 +30,9 @@ push: setup ## the image -> [image] registry of parity.toml; prints registry/nam
 
 data: setup ## the data set, into data/
 	@$(PARITY) data $(ARGS)
+
+snapshot: setup ## what would be uploaded, against the limits, and what does not belong in it
+	@$(PARITY) snapshot $(ARGS)
 
 run-local: setup ## image + snapshot + command, on this machine; the record lands in runs/
 	@$(PARITY) run-local $(WITH_ENV) -- $(ARGS)

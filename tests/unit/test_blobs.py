@@ -55,7 +55,10 @@ def test_what_a_killed_push_left_is_not_believed(tmp_path: Path) -> None:
     content = bytes_of(whole)
     assert isinstance(whole.source, Path)
     whole.source.write_bytes(content[:-1])
+    left = layer.path.with_name(".layer.tar.gz.x1.part")
+    left.touch()
     assert bytes_of(blobs.compressed(layer)) == content
+    assert not left.exists()
 
 
 def test_a_damaged_tar_is_never_packed(tmp_path: Path) -> None:
@@ -64,7 +67,14 @@ def test_a_damaged_tar_is_never_packed(tmp_path: Path) -> None:
     with pytest.raises(blobs.DamagedError, match=r"layer\.tar") as caught:
         blobs.compressed(layer)
     assert caught.value.entry == tmp_path / "a"
-    assert [path.name for path in (tmp_path / "a").iterdir()] == ["layer.tar"]
+    assert not [*(tmp_path / "a").glob("*.gz"), *(tmp_path / "a").glob("*.gz.json"), *(tmp_path / "a").glob(".*")]
+
+
+def test_a_layer_that_was_evicted_meanwhile_is_made_again(tmp_path: Path) -> None:
+    layer = make(tmp_path / "a", b"x" * 100)
+    layer.path.unlink()
+    with pytest.raises(blobs.DamagedError):
+        blobs.compressed(layer)
 
 
 def test_a_damaged_blob_is_found_before_its_end_is_handed_out(tmp_path: Path) -> None:

@@ -71,3 +71,25 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     message = refused(tmp_path, '[image]\nname = 1\n[run]\nsuorce = "x"\n')
     assert "image.name" in message
     assert "did you mean source?" in message
+
+
+@pytest.mark.parametrize(
+    "address", ["", "myacr.azurecr.io", "127.0.0.1:5000", "localhost", "ghcr.io/org/team", "build:5000"]
+)
+def test_a_registry_is_a_host_and_folders(tmp_path: Path, address: str) -> None:
+    assert load(tmp_path, f'[image]\nregistry = "{address}"\n').image.registry == address
+
+
+@pytest.mark.parametrize(
+    "address", ["https://myacr.azurecr.io", "myacr", "myacr.azurecr.io/", "me:secret@myacr.azurecr.io"]
+)
+def test_what_is_no_registry_is_refused(tmp_path: Path, address: str) -> None:
+    assert "image.registry" in refused(tmp_path, f'[image]\nregistry = "{address}"\n')
+
+
+def test_another_platform_changes_nothing_else(tmp_path: Path) -> None:
+    loaded = load(tmp_path, '[image]\nname = "mine"\n')
+    other = loaded.for_platform("linux-aarch64")
+    assert (other.image.platform, other.image.name, other.root) == ("linux-aarch64", "mine", loaded.root)
+    with pytest.raises(SettingsError, match="did you mean linux-64"):
+        loaded.for_platform("linux-46")

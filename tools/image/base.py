@@ -101,6 +101,11 @@ def reference(settings: Settings) -> str:
     return _recipe(settings).reference
 
 
+def packages(settings: Settings) -> tuple[str, ...]:
+    """The Debian packages of docker/packages.txt."""
+    return _recipe(settings).names()
+
+
 def _recipe(settings: Settings) -> _Recipe:
     folder = settings.root / "docker"
     for path in (folder / "Dockerfile", folder / "packages.txt"):

@@ -77,8 +77,15 @@ def compressed(layer: Layer) -> Blob:
     """
     ready = _read(layer)
     if ready is None:
-        with files.disk_errors(layer.path.parent, "make clean-cache, or make room"):
-            _write(layer)
+        lock = layer.path.with_name(f"{layer.path.name}.gz.lock")
+        with (
+            files.disk_errors(layer.path.parent, "make clean-cache, or make room"),
+            files.locked(lock, f"Waiting: another push compresses {layer.comment}"),
+        ):
+            for left in lock.parent.glob(f".{_file(layer).name}.*.part"):
+                left.unlink()  # of a killed push
+            if _read(layer) is None:
+                _write(layer)
         ready = _read(layer)
     if ready is None:
         raise ImageError(f"{_note(layer)} cannot be read back", command="try again")
@@ -105,7 +112,11 @@ def _read(layer: Layer) -> Blob | None:
 
 def _write(layer: Layer) -> None:
     tar_digest, digest, size = hashlib.sha256(), hashlib.sha256(), 0
-    with files.written_whole(_file(layer)) as out, layer.path.open("rb") as tar:
+    try:
+        tar = layer.path.open("rb")
+    except FileNotFoundError as error:  # another build made room in the cache
+        raise DamagedError(layer.path, entry=layer.path.parent) from error
+    with tar, files.written_whole(_file(layer)) as out:
         for member in _members(tar, tar_digest.update):
             digest.update(member)
             size += len(member)

@@ -6,6 +6,7 @@ missing here too, nothing the script does reaches the source directory, and what
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import shlex
@@ -139,7 +140,7 @@ def _working_copy(snapshot: Snapshot, working_directory: str) -> Iterator[bytes]
     for file in snapshot.files:
         entry = _tar_entry(f"{working_directory}/{file.path}", tarfile.REGTYPE, 0o644)
         content = (snapshot.source / file.path).read_bytes()
-        if len(content) != file.size:
+        if hashlib.sha256(content).hexdigest() != file.sha256:
             raise RunError(f"{snapshot.source / file.path} changed while the run was prepared", command="try again")
         entry.size = file.size
         yield entry.tobuf(tarfile.PAX_FORMAT)
