@@ -231,8 +231,8 @@ def _azure(settings: Settings) -> Check:
     return Check(
         name="azure",
         ok=True,
-        detail="Azure's sign-in or management does not answer",
-        stand_in="the rehearsal workspace (make rehearse)",
+        detail="Azure's sign-in or management does not answer; nothing on this machine needs it",
+        command="if Azure ML is to run your image: look at this network's proxy, then make doctor again",
     )
 
 
@@ -245,6 +245,6 @@ def _workspace(settings: Settings) -> Check:
     return Check(
         name="workspace",
         ok=True,
-        detail=f"no {places[0]}; only make run-remote and make register need it",
+        detail=f"no {places[0]}; only scripts that use Azure ML need it",
         command="download config.json from your workspace's page in the Azure portal, into .azureml/",
     )

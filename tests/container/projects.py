@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# The small environment: python, and a pure and a compiled package.
+SMALL = "channels: [conda-forge]\ndependencies: [python=3.11, tqdm, markupsafe]\n"
+SETTINGS = '[environment]\nspec = "environments/small.yml"\n'
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import docker
 import ejected
 import pytest
-from conftest import ROOT
+from projects import Project
 
 from tools import files, settings
 from tools.environment import locking
@@ -16,8 +16,8 @@ from tools.image.staging import PREFIX
 
 TAG = "parity-test-ejected:1"
 LIST = f"ls {PREFIX}/conda-meta | grep json"
-IMPORT = f"{PREFIX}/bin/python -c 'import torch, torchvision; print(torch.__version__)'"
-COMPILED = f"ls {PREFIX}/lib/python3*/site-packages/torch/__pycache__/__init__.*.pyc"
+IMPORT = f"{PREFIX}/bin/python -c 'import tqdm, markupsafe; print(tqdm.__version__, markupsafe._speedups.__file__)'"
+COMPILED = f"ls {PREFIX}/lib/python3*/site-packages/tqdm/__pycache__"
 
 
 def wheel(folder: Path) -> Package:
@@ -42,9 +42,9 @@ def wheel(folder: Path) -> Package:
 
 
 @pytest.fixture(scope="module")
-def built(client: docker.DockerClient, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    loaded = settings.load(ROOT)
-    spec = EnvironmentSpec.load(ROOT / loaded.environment.spec, python=loaded.environment.python)
+def built(client: docker.DockerClient, small: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    loaded = settings.load(small.root)
+    spec = EnvironmentSpec.load(small.root / loaded.environment.spec)
     lock = locking.resolve(loaded, spec)
     lock = replace(lock, packages=(*lock.packages, wheel(tmp_path_factory.mktemp("wheels"))))
     arguments = ejected.images(client, loaded, lock)

@@ -15,9 +15,9 @@ from pathlib import Path
 import docker
 import pytest
 import yaml
-from projects import ROOT, Project
+from projects import ROOT, SETTINGS, SMALL, Project
 
-SPEC = "channels: [conda-forge]\ndependencies: [python=3.11, tqdm, markupsafe]\n"
+NAME = "parity-again"  # of the images made here
 
 # What `python -m tools image` does before any engine is asked: the id is known then.
 ASSEMBLE = """
@@ -33,18 +33,15 @@ os._exit(0)
 """
 
 
-def checkout(root: Path, lock: Path | None = None) -> Project:
-    """A project with the small environment, the base and, if given, a lock; nothing else is cached."""
+def checkout(root: Path, lock: Path) -> Project:
+    """A project with the small environment and its lock; nothing else is cached."""
     (root / "environments").mkdir(parents=True)
-    (root / "environments" / "small.yml").write_text(SPEC)
+    (root / "environments" / "small.yml").write_text(SMALL)
     shutil.copytree(ROOT / "docker", root / "docker")
-    (root / "parity.toml").write_text(
-        '[environment]\nspec = "environments/small.yml"\n[image]\nname = "parity-small"\n'
-    )
+    (root / "parity.toml").write_text(f'{SETTINGS}[image]\nname = "{NAME}"\n')
     (root / ".parity" / "cache").mkdir(parents=True)
-    if lock:
-        (root / ".parity" / "offline").mkdir()
-        shutil.copy(lock, root / ".parity" / "offline" / "small.conda-lock.yml")
+    (root / ".parity" / "offline").mkdir()
+    shutil.copy(lock, root / ".parity" / "offline" / lock.name)
     return Project(root=root)
 
 
@@ -53,14 +50,9 @@ def share_base(project: Project) -> None:
 
 
 @pytest.fixture(scope="module")
-def lock(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A lock of the small environment; its packages lie in this checkout's stand-in channel."""
-    made = checkout(tmp_path_factory.mktemp("locked"))
-    shutil.rmtree(made.root / ".parity")
-    (made.root / ".parity").symlink_to(ROOT / ".parity")
-    done = made.parity("lock", PARITY_OFFLINE="always")
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip())
+def lock(small: Project) -> Path:
+    """The lock of the small environment; its packages lie in this checkout's stand-in channel."""
+    return small.root / ".parity" / "offline" / "small.conda-lock.yml"
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +69,8 @@ def reference(
 
 
 def forget(client: docker.DockerClient) -> None:
-    """Takes the small images, and with them their layers, out of the engine."""
-    for image in client.images.list("parity-small"):
+    """Takes the images made here, and with them their layers, out of the engine."""
+    for image in client.images.list(NAME):
         client.images.remove(image.id, force=True)
 
 
@@ -132,9 +124,10 @@ def test_another_clone_user_umask_locale_zone_seed_order_and_mirror_give_the_sam
     first, image_id = reference
     other = checkout(public_path / "another" / "clone", shuffled(lock, public_path))
     shutil.copytree(ROOT / ".parity" / "cache" / "base", other.root / ".parity" / "cache" / "base")
-    found = assembled(other, user=65534, umask=0o077, LC_ALL="tr_TR.UTF-8", TZ="Asia/Kathmandu", PYTHONHASHSEED="12345")
+    variables = {"LC_ALL": "tr_TR.UTF-8", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "12345"}
+    found = assembled(other, user=65534, umask=0o077, **variables)
     if found != image_id:
-        (other.root / "parity.toml").write_text((other.root / "parity.toml").read_text().replace("small", "other", 1))
+        (other.root / "parity.toml").write_text((other.root / "parity.toml").read_text().replace(NAME, "parity-other"))
         built = json.loads(other.parity("image", "--json", PARITY_OFFLINE="always").stdout)["reference"]
         pytest.fail(first.parity("image", "diff", image_id, built).stdout)
 
@@ -145,7 +138,7 @@ def test_diff_names_the_first_file_that_differs(reference: tuple[Project, str], 
         image_id, ["sh", "-c", "printf x >> /opt/env/lib/python3.11/this.py; touch /new"], detach=True
     )
     container.wait()
-    other = container.commit(repository="parity-small", tag="touched")
+    other = container.commit(repository=NAME, tag="touched")
     container.remove()
     try:
         same = made.parity("image", "diff", image_id, image_id)

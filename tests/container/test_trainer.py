@@ -2,21 +2,23 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from projects import ROOT, Project
 
 
-@pytest.fixture(scope="module")
-def checkout(image: str, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """This checkout, with records of its own."""
-    root = tmp_path_factory.mktemp("checkout")
-    for name in ("environments", "docker", "trainer", ".parity", "data", "parity.toml"):
-        (ROOT / name).mkdir(exist_ok=True) if name == "data" else None
+def clone(root: Path, *names: str) -> Project:
+    """These parts of this checkout, with records of their own."""
+    (ROOT / "data").mkdir(exist_ok=True)
+    for name in ("environments", "docker", "trainer", ".parity", *names):
         (root / name).symlink_to(ROOT / name)
     return Project(root=root)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return clone(tmp_path_factory.mktemp("checkout"), "data", "parity.toml")
 
 
 def losses(log: Path) -> list[str]:
@@ -51,10 +53,11 @@ def test_two_runs_of_one_image_print_the_same_losses_and_another_seed_others(che
     assert first != other
 
 
-def test_missing_or_damaged_data_is_one_line(project: Callable[..., Project]) -> None:
-    sources = {path.name: path.read_text() for path in (ROOT / "trainer").glob("*.py")}
-    made = project(sources)
-    (made.root / "parity.toml").write_text('[data]\ndataset = "none"\n')
+def test_missing_data_is_one_line(tmp_path: Path) -> None:
+    made = clone(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "other").touch()
+    (tmp_path / "parity.toml").write_text('[data]\ndataset = "none"\n')
     done = made.parity("run-local")
     assert done.returncode == 2
     log = (made.folder(done.stdout) / "stdout.log").read_text()

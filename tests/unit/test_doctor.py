@@ -14,7 +14,7 @@ from tools.environment import index
 from tools.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-ONLINE = {"container registry", "conda channel", "data set", "azure"}
+ONLINE = {"container registry", "conda channel", "data set"}
 NO_IMAGE = {"/images/debian:bookworm-slim/json": fake_engine.refusing(404, "No such image: debian:bookworm-slim")}
 Usage = namedtuple("Usage", "total used free")
 
@@ -65,6 +65,7 @@ def test_what_a_stand_in_replaces_is_no_error(project: Settings, monkeypatch: py
         assert found[name].ok
         assert found[name].stand_in
         assert str(found[name]).startswith("stand-in")
+    assert str(found["azure"]).startswith("note")
 
 
 def test_a_refused_stand_in_leaves_an_error(project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
