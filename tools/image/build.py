@@ -14,6 +14,7 @@ from .. import engine, files
 from ..environment import conda_file, requirements
 from ..environment.lock import Lock, Package
 from ..environment.spec import EnvironmentSpec
+from ..errors import EngineError, ImageError
 from ..offline import StandIn
 from ..settings import Settings
 from . import archive, bytecode, layers, smoke, store
@@ -126,9 +127,8 @@ def build(settings: Settings, spec: EnvironmentSpec, lock: Lock, *, client: dock
     planned = plan(settings, lock, client=client)
     image_id = store.find(client, planned.reference, planned.fingerprint)
     if image_id is None:
-        assembly = _assemble_sound(planned, client)
-        store.load(client, assembly)
-        smoke.test(client, assembly.id, PREFIX, _top(spec, planned.packages))
+        assembly = _load(planned, client)
+        _try_out(planned, spec, assembly.id, client)
         with engine.errors("naming the image"):
             client.api.tag(assembly.id, settings.image.name, planned.tag, force=True)
         image_id = assembly.id
@@ -142,17 +142,30 @@ def build(settings: Settings, spec: EnvironmentSpec, lock: Lock, *, client: dock
     )
 
 
-def _assemble_sound(planned: Plan, client: docker.DockerClient) -> Assembly:
-    """The assembly, its layers as they were made: what the engine lacks is verified, and made anew where it is not."""
+def _try_out(planned: Plan, spec: EnvironmentSpec, image_id: str, client: docker.DockerClient) -> None:
+    """The smoke test, once for each image: the same id is the same bytes."""
+    passed = planned.settings.cache / "tried-out" / image_id.removeprefix("sha256:")
+    if not passed.exists():
+        smoke.test(client, image_id, PREFIX, _top(spec, planned.packages))
+        passed.parent.mkdir(exist_ok=True)
+        passed.touch()
+
+
+def _load(planned: Plan, client: docker.DockerClient) -> Assembly:
+    """Assembles and loads; a damaged layer, which the engine refuses for its hash, is made again, once."""
     assembly = assemble(planned)
-    lacking = store.lacking(client, assembly)
-    damaged = [layer for layer in lacking if f"sha256:{files.sha256(layer.path)}" != layer.diff_id]
-    if not damaged:
-        return assembly
-    for layer in damaged:
-        log.warning("the layer of %s in the cache is damaged; it is made again", layer.comment)
-        shutil.rmtree(layer.path.parent)
-    return assemble(plan(planned.settings, planned.lock, client=client))
+    try:
+        store.load(client, assembly)
+    except (EngineError, ImageError):
+        damaged = [layer for layer in assembly.layers if f"sha256:{files.sha256(layer.path)}" != layer.diff_id]
+        if not damaged:
+            raise
+        for layer in damaged:
+            log.warning("the layer of %s in the cache is damaged; it is made again", layer.comment)
+            shutil.rmtree(layer.path.parent)
+        assembly = assemble(plan(planned.settings, planned.lock, client=client))
+        store.load(client, assembly)
+    return assembly
 
 
 def _top(spec: EnvironmentSpec, locked: Sequence[Package]) -> list[str]:

@@ -30,17 +30,10 @@ def find(client: docker.DockerClient, reference: str, fingerprint: str) -> str |
     return image.id if image.labels.get(FINGERPRINT) == fingerprint else None
 
 
-def lacking(client: docker.DockerClient, assembly: Assembly, *, known: frozenset[str] | None = None) -> list[Layer]:
-    """The layers that the engine lacks, bottom first."""
-    known = _known_layers(client) if known is None else known
-    chain = chain_ids([layer.diff_id for layer in assembly.layers])
-    return [layer for layer, link in zip(assembly.layers, chain, strict=True) if link not in known]
-
-
 def load(client: docker.DockerClient, assembly: Assembly) -> None:
     """Hands the engine the layers that it lacks, or all of them where it refuses a part of an image."""
     known = _known_layers(client)
-    if len(lacking(client, assembly, known=known)) < len(assembly.layers):
+    if len(_lacking(assembly, known)) < len(assembly.layers):
         try:
             _send(client, assembly, known)
             return
@@ -50,7 +43,7 @@ def load(client: docker.DockerClient, assembly: Assembly) -> None:
 
 
 def _send(client: docker.DockerClient, assembly: Assembly, known: frozenset[str]) -> None:
-    sent = lacking(client, assembly, known=known)
+    sent = _lacking(assembly, known)
     size = sum(layer.size for layer in sent)
     log.info("Loading %d of %d layers into the engine (%s)", len(sent), len(assembly.layers), files.human(size))
     with progress.task("Loading the image", total=size, unit="bytes") as task, engine.errors("loading the image"):
@@ -68,6 +61,12 @@ def _send(client: docker.DockerClient, assembly: Assembly, known: frozenset[str]
             f"the engine loaded an image, but not {assembly.id}: a layer in the cache is damaged",
             command="make clean-cache, then: make image",
         )
+
+
+def _lacking(assembly: Assembly, known: frozenset[str]) -> list[Layer]:
+    """The layers that the engine lacks, bottom first."""
+    chain = chain_ids([layer.diff_id for layer in assembly.layers])
+    return [layer for layer, link in zip(assembly.layers, chain, strict=True) if link not in known]
 
 
 def _has(client: docker.DockerClient, image_id: str) -> bool:
