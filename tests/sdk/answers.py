@@ -16,6 +16,7 @@ from azureml._base_sdk_common.project_snapshot_cache import ContentSnapshotCache
 from azureml._base_sdk_common.snapshot_dto import SnapshotDto
 from azureml._project.ignore_file import get_project_ignore_file
 from azureml._restclient.snapshots_client import SnapshotsClient
+from nobody import as_nobody
 
 CACHE = ContentSnapshotCache(SimpleNamespace(workspace_id="6a1f"))
 CLIENT = SimpleNamespace(_logger=logging.getLogger())
@@ -74,6 +75,10 @@ def forget_v1():
     CACHE.remove_latest()
 
 
+def unprivileged(question, path):
+    return as_nobody(QUESTIONS[question], path)
+
+
 def timed(name, path):
     """Seconds that it takes."""
     rules, ignored = v2.get_ignore_file(path), get_project_ignore_file(path).is_file_excluded
@@ -87,7 +92,9 @@ def timed(name, path):
     return time.perf_counter() - start
 
 
-QUESTIONS = {each.__name__: each for each in (files_v1, files_v2, check_v1, changed_v1, note_v1, forget_v1, timed)}
+QUESTIONS = {
+    each.__name__: each for each in (files_v1, files_v2, check_v1, changed_v1, note_v1, forget_v1, unprivileged, timed)
+}
 
 if __name__ == "__main__":
     answers = os.fdopen(os.dup(1), "w")

@@ -27,15 +27,14 @@ def python() -> Path:
 class Sdk:
     """A process in which the SDKs' own functions answer: a line of JSON for each."""
 
-    def __init__(self, home: Path, *, user: int | None = None) -> None:
-        """home: where azureml-core keeps its notes. user: whose rights it has, if not the caller's."""
+    def __init__(self, home: Path) -> None:
+        """home: where azureml-core keeps its notes."""
         self.home = home
         self.process = subprocess.Popen(
             [python(), Path(__file__).parent / "answers.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "HOME": str(home)},
-            user=user,
             text=True,
         )
 

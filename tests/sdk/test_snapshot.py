@@ -4,17 +4,22 @@ import contextlib
 import os
 import shutil
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from nobody import as_nobody
 from sdks import Sdk, SdkError
 
 from tools import snapshot
 from tools.errors import SnapshotError
 from tools.snapshot import limits, rules, tree
-from tools.snapshot.patterns import Dialect, escape
+from tools.snapshot.patterns import Dialect
+from tools.snapshot.words import MIB
+
+NOTHING = contextlib.nullcontext()
 
 NAMES = [
     "a", "b", "d", "A", "data", "Data", "x.py", "y.pyc", "a b", " b", "b ", "ü", "u\u0308", "%41", "a%", ".a", "..a",
@@ -73,12 +78,13 @@ def made(scratch: Path, entries: dict[str, tuple[str, str]]) -> Path:
             elif kind == "circle" and not circle:  # two would take the SDKs for ever
                 path.symlink_to(os.path.relpath(source, path.parent.resolve()))
                 circle = True
-            elif kind == "link" and (leads_to.is_file() or (leads_to.is_dir() and not circle)):
-                if path.parent.resolve() not in [
-                    Path(here).resolve() for here, _, _ in os.walk(leads_to, followlinks=True)
-                ]:
-                    path.symlink_to(leads_to)
+            elif kind == "link" and (leads_to.is_file() or (not circle and not leads_back(leads_to, path.parent))):
+                path.symlink_to(leads_to)
     return source
+
+
+def leads_back(folder: Path, to: Path) -> bool:
+    return not folder.is_dir() or any(to.samefile(here) for here, _, _ in os.walk(folder, followlinks=True))
 
 
 def ours(source: Path, dialect: Dialect) -> list[str] | None:
@@ -131,3 +137,103 @@ def test_the_files_are_those_of_the_sdk(
 def above(path: str) -> list[str]:
     parts = path.split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+@pytest.mark.parametrize("dialect", ["v1", "v2"])
+@pytest.mark.parametrize(
+    "content", [b"\xff\n", b"\xef\xbb\xbfa\n", b"a\x0cb\n", b"a\\ \nb", b"a\\ ", b"b\r\na\r", b"!\n"]
+)
+def test_an_ignore_file_of_odd_bytes_is_read_as_the_sdk_does(
+    sdk: Sdk, tmp_path: Path, dialect: Dialect, content: bytes
+) -> None:
+    for name in ("a", "b", "a ", "\ufeffa", "a\x0cb"):
+        (tmp_path / name).touch()
+    (tmp_path / ".amlignore").write_bytes(content)
+    assert ours(tmp_path, dialect) == theirs(sdk, tmp_path, dialect)
+
+
+@pytest.mark.parametrize("dialect", ["v1", "v2"])
+def test_an_ignore_file_may_be_a_link_or_a_folder(sdk: Sdk, tmp_path: Path, dialect: Dialect) -> None:
+    source = tmp_path / "source"
+    for name in ("a", "b", "d/a"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).touch()
+    (tmp_path / "rules").write_text("a\n/source/b\n")
+    (source / ".amlignore").symlink_to(tmp_path / "rules")
+    assert ours(source, dialect) == theirs(sdk, source, dialect)
+    (source / ".amlignore").unlink()
+    (source / ".amlignore").mkdir()
+    (source / ".gitignore").write_text("a\n")
+    assert ours(source, dialect) == theirs(sdk, source, dialect)
+
+
+@pytest.mark.parametrize("dialect", ["v1", "v2"])
+def test_names_that_are_not_utf_8_are_refused_by_both(sdk: Sdk, tmp_path: Path, dialect: Dialect) -> None:
+    (tmp_path / os.fsdecode(b"a\xff")).touch()
+    assert ours(tmp_path, dialect) is None
+    assert theirs(sdk, tmp_path, dialect) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take the rights of another user")
+@pytest.mark.parametrize("dialect", ["v1", "v2"])
+@pytest.mark.parametrize("hidden", ["file", "folder"])
+def test_what_cannot_be_read_is_skipped_or_refused_as_by_the_sdk(sdk: Sdk, dialect: Dialect, hidden: str) -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        source = Path(name)
+        (source / "folder").mkdir()
+        for path in ("file", "folder/x", "open"):
+            (source / path).touch()
+        source.chmod(0o755)
+        (source / hidden).chmod(0)
+        reference = sdk.ask("unprivileged", f"files_{dialect}", name)
+        assert as_nobody(ours, source, dialect) == reference
+        if (dialect, hidden) == ("v1", "file"):
+            assert reference == ["folder/x", "open"]
+
+
+def test_the_limits_are_those_of_azureml_core(sdk: Sdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(sdk.home))
+    (tmp_path / "large").touch()
+    for size, verdict in ((300 * MIB, "near"), (300 * MIB + 1, "over")):
+        os.truncate(tmp_path / "large", size)
+        with pytest.raises(SdkError, match="exceeds the limit of 300") if verdict == "over" else NOTHING:
+            sdk.ask("check_v1", str(tmp_path))
+        assert snapshot.inspect(tmp_path)[0].verdict == verdict
+    (tmp_path / "large").unlink()
+    for number in range(2000):
+        (tmp_path / str(number)).touch()
+    assert sdk.ask("check_v1", str(tmp_path)) == 2000
+    assert snapshot.inspect(tmp_path)[0].verdict == "near"
+    (tmp_path / "more").touch()
+    with pytest.raises(SdkError, match="exceeds the file limit of 2000"):
+        sdk.ask("check_v1", str(tmp_path))
+    assert snapshot.inspect(tmp_path)[0].verdict == "over"
+
+
+def test_files_that_azureml_core_has_sent_do_not_count(
+    sdk: Sdk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(sdk.home))
+    for number in range(2500):
+        (tmp_path / f"{number % 7}").mkdir(exist_ok=True)
+        (tmp_path / f"{number % 7}" / f"ü {number}").write_text(str(number))
+    assert snapshot.inspect(tmp_path)[0].verdict == "over"
+    sdk.ask("note_v1", str(tmp_path))
+    try:
+        for number in (3, 5, 8):
+            (tmp_path / f"{number % 7}" / f"ü {number}").write_text("changed")
+        (tmp_path / "0" / "new").touch()
+        (tmp_path / "1" / "ü 1").unlink()
+        os.utime(tmp_path / "2" / "ü 2")
+        found, taken = snapshot.inspect(tmp_path)
+        assert found.changed == sdk.ask("check_v1", str(tmp_path)) == 4
+        assert (found.verdict, len(taken.files)) == ("within", 2500)
+        assert "2,500 in all; 4 of 2,000 that may be new since the last snapshot" in found.text()
+        for number in range(2001):
+            (tmp_path / f"{number % 7}" / f"ü {number}").write_text("changed too")
+        with pytest.raises(SdkError, match="exceeds the file limit"):
+            sdk.ask("check_v1", str(tmp_path))
+        assert snapshot.inspect(tmp_path)[0].verdict == "over"
+    finally:
+        sdk.ask("forget_v1")
+    assert limits.last_snapshot() is None

@@ -9,8 +9,10 @@ line break in its name, which azureml-core would send, is left out.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,17 +91,31 @@ def inspect(
             seen.size > limit.size or (count_all and limit.files is not None and len(seen.files) > limit.files)
         )
 
-    found = tree.survey(source, loaded, enough=tree.Patience(over, PATIENCE), ignored=ignored)
+    with _uncollected():
+        found = tree.survey(source, loaded, enough=tree.Patience(over, PATIENCE), ignored=ignored)
     changed = len(found.files)
     if note and limit.files is not None and changed > limit.files and not over(found):
         changed = limits.changed(source, found.files, note, enough=limit.files + 1)
     since = note.stat().st_mtime if note else None
     if over(found) or (limit.refuses and limit.files is not None and changed > limit.files):
         return _report(source, loaded, limit, found, changed, since, [], None), None
-    read = contents.read(source, found.files, memory)
+    with _uncollected():
+        read = contents.read(source, found.files, memory)
     found.files = read.files
     snapshot = Snapshot(source=source, files=tuple(read.files), digest=read.digest)
     return _report(source, loaded, limit, found, changed, since, _tokens(source, read), snapshot), snapshot
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles: it goes through many thousands of tuples again and again, and there are none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _tokens(source: Path, read: Contents) -> list[tuple[SnapshotFile, str]]:

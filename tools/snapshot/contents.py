@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import IO
 
@@ -56,12 +57,7 @@ def read(source: Path, found: list[SnapshotFile], memory: Path | None) -> Conten
         found.clear()
         return known
     done, seen = _read(source, found, note)
-    return _contents(done, seen, _digest(done))
-
-
-def _contents(files_: list[SnapshotFile], seen: dict[str, int], digest: bytes) -> Contents:
-    kept = {path: secret for path, secret in seen.items() if secret != secrets.UNSEEN}
-    return Contents(files=files_, secrets=kept, digest=digest.hex())
+    return Contents(files=done, secrets=seen, digest=_digest(done).hex())
 
 
 def _digest(read_: list[SnapshotFile]) -> bytes:
@@ -81,7 +77,7 @@ def _read(source: Path, found: list[SnapshotFile], note: Path | None) -> tuple[l
         found.reverse()
         while found:
             file = found.pop()
-            look = len(done) < secrets.FILES and file.size < secrets.LARGEST
+            look = _to_look_through(len(done), file)
             known = recall(file.path, file.identity)
             if known and not (look and known[1] == secrets.UNSEEN):
                 content, secret = known
@@ -90,7 +86,7 @@ def _read(source: Path, found: list[SnapshotFile], note: Path | None) -> tuple[l
                 if length != file.size:
                     file, content, secret = _again(source, file, look, task)
             done.append(SnapshotFile(file.path, file.size, file.executable, file.identity, content))
-            if secret:
+            if look and secret:
                 seen[file.path] = secret
     if note:
         _remember(note, done, seen, began)
@@ -99,7 +95,7 @@ def _read(source: Path, found: list[SnapshotFile], note: Path | None) -> tuple[l
 
 def _key(found: list[SnapshotFile]) -> bytes:
     """A hash that changes with any path and identity: while it stands, all is as it was."""
-    key = hashlib.sha256("\0".join([file.path for file in found]).encode())
+    key = hashlib.sha256("\0".join(map(itemgetter(0), found)).encode())
     key.update(b"".join([file.identity for file in found]))
     return key.digest()
 
@@ -113,12 +109,15 @@ def _unchanged(note: Path, found: list[SnapshotFile]) -> Contents | None:
         noted = stream.read(count * _CONTENT.size)
     if len(noted) < count * _CONTENT.size:
         return None
-    done, seen = [], {}
-    for (path, size, executable, known, _), (content, secret) in zip(found, _CONTENT.iter_unpack(noted), strict=True):
-        done.append(SnapshotFile(path, size, executable, known, content))
-        if secret:
-            seen[path] = secret
-    return _contents(done, seen, digest)
+    contents = (noted[at : at + 32] for at in range(0, len(noted), _CONTENT.size))
+    done = [SnapshotFile(*file[:4], content) for file, content in zip(found, contents, strict=True)]
+    kinds = noted[_CONTENT.size - 1 : secrets.FILES * _CONTENT.size : _CONTENT.size]
+    seen = {done[at].path: kind for at, kind in enumerate(kinds) if kind not in (0, secrets.UNSEEN)}
+    return Contents(files=done, secrets=seen, digest=digest.hex())
+
+
+def _to_look_through(number: int, file: SnapshotFile) -> bool:
+    return number < secrets.FILES and file.size < secrets.LARGEST
 
 
 class _Recall:
@@ -175,14 +174,19 @@ def _again(source: Path, file: SnapshotFile, look: bool, task: progress.Task) ->
 
 
 def _remember(note: Path, done: list[SnapshotFile], seen: dict[str, int], began: int) -> None:
-    kept = [file for file in done if began - max(_TIMES.unpack(file.identity)) > RACY_NS]
+    kept = [
+        (file, seen.get(file.path, 0) if _to_look_through(number, file) else secrets.UNSEEN)
+        for number, file in enumerate(done)
+        if began - max(_TIMES.unpack(file.identity)) > RACY_NS
+    ]
+    files_ = [file for file, _ in kept]
     with files.written_whole(note) as stream:
-        stream.write(_HEAD.pack(_MAGIC, _key(kept), _digest(kept), len(kept)))
-        for file in kept:
-            stream.write(_CONTENT.pack(file.content, seen.get(file.path, 0)))
-        for file in kept:
+        stream.write(_HEAD.pack(_MAGIC, _key(files_), _digest(files_), len(kept)))
+        for file, secret in kept:
+            stream.write(_CONTENT.pack(file.content, secret))
+        for file, secret in kept:
             path = file.path.encode()
-            stream.write(_RECORD.pack(len(path), file.identity, file.content, seen.get(file.path, 0)) + path)
+            stream.write(_RECORD.pack(len(path), file.identity, file.content, secret) + path)
 
 
 def _opened(note: Path) -> IO[bytes]:

@@ -50,7 +50,7 @@ UNLESS_CODE_AT_THE_TOP = _all("outputs runs logs", RESULTS)
 CODE = (".py", ".ipynb", ".sh", ".c", ".cc", ".cpp", ".cu", ".h", ".rs", ".go", ".js", ".ts", ".R", ".jl")
 
 # Names that end like this are in none of the tables below.
-HARMLESS = frozenset((*CODE, ".txt", ".md", ".rst", ".toml", ".cfg", ".ini", ".html", ".css"))
+HARMLESS = (*CODE, ".txt", ".md", ".rst", ".toml", ".cfg", ".ini", ".html", ".css")
 
 EXTENSIONS = {
     **_all(".csv .tsv .jsonl .parquet .arrow .feather .avro .orc .npy .npz .h5 .hdf5 .mat .tfrecord", DATA_FILES),

@@ -53,38 +53,25 @@ def find(source: Path, tree: Tree, dialect: Dialect, tokens: Iterable[tuple[Snap
     tokens: files in whose content a secret was seen, and which, with its line.
     """
     owners = _Owners(tree)
-    folders = {path: _Sum() for path in owners.roots}
     extensions: dict[str, _Sum] = {}
     credentials: dict[str, tuple[SnapshotFile, str | None]] = {}
-    last, owner = "", owners.of("")
     for file in tree.files:
-        path = file.path
-        cut = path.rfind("/")
-        if path[: max(cut, 0)] != last:
-            last = path[:cut]
-            owner = owners.of(last)
-        dot = path.rfind(".", cut + 1)
-        extension = path[dot:] if dot >= 0 else ""
-        if owner:
-            folders[owner].add(file)
-        elif extension in kinds.HARMLESS:
+        if file.path.endswith(kinds.HARMLESS):
             continue
-        elif extension.lower() in kinds.EXTENSIONS:
+        extension = file.path[file.path.rfind(".") :]
+        if extension.lower() in kinds.EXTENSIONS and not owners.of(_folder_of(file)):
             extensions.setdefault(extension, _Sum()).add(file)
-        if kinds.names_credentials(path):
-            credentials[path] = (file, None)
+        if kinds.names_credentials(file.path):
+            credentials[file.path] = (file, None)
     credentials.update((file.path, (file, what)) for file, what in tokens)
-    found = [
-        _folder(source, path, owners.roots[path], total)
-        for path, total in folders.items()
-        if total.files or tree.partial  # an empty folder is no part of a snapshot
-    ]
+    found = [_folder(source, path, kind, _below(tree.files, path)) for path, kind in owners.roots.items()]
+    found = [each for each in found if each.files or tree.partial]  # an empty folder is no part of a snapshot
     found += (each for extension, total in extensions.items() for each in _files(source, extension, total))
     found += (each for each in _links(source, tree) if not owners.of(each.path.rstrip("/")))
     found += (
         Offender(kind=kinds.CREDENTIALS, path=path, size=file.size, files=1, line=escape(path), note=what)
         for path, (file, what) in credentials.items()
-        if (owner := owners.of(path.rpartition("/")[0])) is None or owners.roots[owner].inside
+        if (owner := owners.of(_folder_of(file))) is None or owners.roots[owner].inside
     )
     if dialect == "v2":
         found = [_behind_link(source, each, tree) for each in found]
@@ -133,9 +120,11 @@ class _Owners:
         return False
 
 
-def _folder(source: Path, path: str, kind: Kind, total: _Sum) -> Offender:
+def _folder(source: Path, path: str, kind: Kind, inside: list[SnapshotFile]) -> Offender:
     command = _move(source, path[:-1]) if kind == kinds.DATA else None
-    return Offender(kind=kind, path=path, size=total.size, files=total.files, line=escape(path[:-1]), command=command)
+    size = sum(file.size for file in inside)
+    line = escape(path[:-1])
+    return Offender(kind=kind, path=path, size=size, files=len(inside), line=line, command=command)
 
 
 def _files(source: Path, extension: str, total: _Sum) -> Iterator[Offender]:
@@ -183,6 +172,10 @@ def _below(files: list[SnapshotFile], path: str) -> list[SnapshotFile]:
 
 def _path(file: SnapshotFile) -> str:
     return file.path
+
+
+def _folder_of(file: SnapshotFile) -> str:
+    return file.path.rpartition("/")[0]
 
 
 def _behind_link(source: Path, offender: Offender, tree: Tree) -> Offender:

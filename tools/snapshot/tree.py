@@ -221,7 +221,7 @@ class _Walk:
         if (mode & READABLE != READABLE or not path.isascii()) and not self._may_go(path, mode):
             return
         self.tree.size += size
-        self.tree.files.append(SnapshotFile(path, size, bool(mode & stat.S_IXUSR), identity(status)))
+        self.tree.files.append(SnapshotFile(path, size, mode & stat.S_IXUSR != 0, identity(status)))
 
     def _may_go(self, path: str, mode: int) -> bool:
         """False for a file that azureml-core skips since it cannot read it."""
