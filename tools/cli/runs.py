@@ -1,0 +1,152 @@
+"""`snapshot` and `run-local`: what is sent, and running it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import SnapshotError
+from . import shared
+
+if TYPE_CHECKING:
+    import docker
+
+    from ..environment.spec import EnvironmentSpec
+    from ..runs.spec import RunSpec
+    from ..settings import Settings
+    from ..snapshot import Snapshot
+    from ..snapshot.report import Report
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def snapshot(
+    source: Annotated[
+        Path | None, typer.Argument(show_default=False, help="A folder; [run] source in parity.toml if left out.")
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Show lines for .amlignore; write them after a yes.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --fix: write without asking.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Draw it too, as a treemap.")] = None,
+    as_json: shared.Json = False,
+) -> None:
+    """What would be uploaded, and what should not be.
+
+    Prints number and size of the files against Azure ML's limits, and for all that does not belong in a snapshot the
+    line or command that mends it. The exit code is 21 if Azure ML would refuse it. It never deletes or moves a file.
+    """
+    from .. import snapshot
+    from ..settings import load
+    from ..snapshot import fix as fixes
+    from ..snapshot import treemap
+
+    settings = load()
+
+    def look() -> tuple[Report, list[str]]:
+        ignored: list[str] = []
+        memory = settings.cache / "snapshots"
+        folder = source or settings.source
+        return snapshot.inspect(folder, settings.snapshot.rules, memory=memory, ignored=ignored.append)[0], ignored
+
+    report, ignored = look()
+    proposed = fixes.of(report)
+    if fix:
+        shared.say(proposed.diff() or "No line is missing.")
+        if proposed.diff() and (yes or typer.confirm(f"Write {proposed.file}?", err=True)):
+            proposed.write()
+            report, ignored = look()
+    elif proposed.diff():
+        shared.say("Next: make snapshot ARGS=--fix shows lines for .amlignore, and asks before it writes them")
+    if html:
+        treemap.write(report, ignored, html, cache=settings.cache)
+        shared.say(f"Drawn: {html}")
+    shared.answer(report.to_json() if as_json else report.text())
+    raise typer.Exit(SnapshotError.exit_code if report.verdict == "over" else 0)
+
+
+def run_local(
+    context: typer.Context,
+    env: shared.Env = None,
+    as_json: shared.Json = False,
+) -> None:
+    """Run the command in the image, on this machine.
+
+    What follows -- is put behind the command. Builds the image and gets the data first, if need be. Prints the run's
+    id; its record is in runs/ID. The exit code is the command's own.
+    """
+    from .. import engine
+    from ..targets import local
+
+    taken = _snapshot()  # before any work: an over-limit one is refused
+    settings, spec = shared.spec(env)
+    client = engine.ensure()
+    run_spec = _run_spec(settings, spec, taken, tuple(context.args), client)
+    with _terminable():
+        local.recover(client, settings.runs)
+        record = local.run(client, run_spec, settings.runs, show=_pass_on)
+    where = os.path.relpath(record.folder)
+    shared.say(f"Run {record.id} {record.status}: {where}/run.json, stdout.log, outputs/")
+    shared.answer(record.to_json() if as_json else record.id)
+    raise typer.Exit(INTERRUPTED if record.status == "canceled" else record.exit_code or 0)
+
+
+def _snapshot() -> Snapshot:
+    from .. import snapshot
+    from ..settings import load
+
+    settings = load()
+    return snapshot.take(settings.source, settings.snapshot.rules, memory=settings.cache / "snapshots")
+
+
+def _run_spec(
+    settings: Settings,
+    spec: EnvironmentSpec,
+    snapshot: Snapshot,
+    arguments: tuple[str, ...],
+    client: docker.DockerClient,
+) -> RunSpec:
+    """Everything that the run needs, the cheapest first, so that a mistake is met before the work."""
+    from .. import data, engine
+    from ..runs.spec import Input, Resources, RunSpec
+
+    image = shared.image(settings, spec, client)
+    prepared = data.prepare(settings)
+    return RunSpec(
+        image=image,
+        snapshot=snapshot,
+        command=settings.run.command,
+        arguments=arguments,
+        inputs=(Input(name="data", path=prepared.path, digest=prepared.digest),),
+        environment_variables=settings.run.environment_variables,
+        resources=Resources(
+            shm_bytes=settings.resources.shm_bytes,
+            gpu=settings.resources.gpu == "auto" and engine.has_gpu(client),
+        ),
+        stand_ins=(*image.stand_ins, *prepared.stand_ins),
+    )
+
+
+def _pass_on(output: bytes) -> None:
+    sys.stderr.buffer.write(output)
+    sys.stderr.buffer.flush()
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: its container goes with it."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,73 @@
+"""What the verbs share: their options, how they answer, and the steps that several of them begin with."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import EngineError
+
+if TYPE_CHECKING:
+    import docker
+
+    from ..environment.lock import Lock
+    from ..environment.spec import EnvironmentSpec
+    from ..image.build import Image
+    from ..settings import Settings
+
+Env = Annotated[
+    str | None,
+    typer.Option("--env", metavar="NAME|PATH", help="Environment: environments/NAME.yml, or a spec's path."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+def spec(env: str | None) -> tuple[Settings, EnvironmentSpec]:
+    from .. import settings
+    from ..environment import spec
+
+    loaded = settings.load()
+    path = spec.find(loaded, env or loaded.environment.spec)
+    return loaded, spec.EnvironmentSpec.load(path, python=loaded.environment.python)
+
+
+def lock(settings: Settings, spec: EnvironmentSpec) -> Lock:
+    from ..environment import locking
+
+    return locking.resolve(settings, spec)
+
+
+def image(settings: Settings, spec: EnvironmentSpec, client: docker.DockerClient) -> Image:
+    from ..image import build
+
+    return build.build(settings, spec, lock(settings, spec), client=client)
+
+
+def engine_if_any() -> docker.DockerClient | None:
+    """The engine; None where none answers and PARITY_ENGINE=never forbids to start one."""
+    from .. import engine
+
+    try:
+        return engine.ensure()
+    except EngineError:
+        if os.environ.get(engine.VARIABLE) != "never":
+            raise
+        return None
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
+
+
+def answer(answer: Any) -> None:
+    print(answer if isinstance(answer, str) else json.dumps(answer, indent=2, default=str))  # noqa: T201
+
+
+def table(value: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(value)
