@@ -44,7 +44,7 @@ ends = st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"])
 ignore_files = st.lists(st.tuples(lines, ends).map("".join), max_size=6).map("".join)
 kinds = st.sampled_from(["file"] * 8 + ["folder", "link", "link", "circle", "outside", "dangling", "socket"])
 trees = st.dictionaries(paths, st.tuples(kinds, paths), max_size=14)
-LINKS = {"link", "circle"}  # made last, since they need something to lead to
+RANK = {"circle": 1, "link": 2}  # made last: they need something to lead to, and beside a circle no link may branch
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def made(scratch: Path, entries: dict[str, tuple[str, str]]) -> Path:
     (outside / "o").write_text("o")
     (outside / "deep" / "a").write_text("a")
     circle = False
-    for name, (kind, target) in sorted(entries.items(), key=lambda each: each[1][0] in LINKS):
+    for name, (kind, target) in sorted(entries.items(), key=lambda each: RANK.get(each[1][0], 0)):
         path, leads_to = source / name, source / target
         with contextlib.suppress(FileExistsError, IsADirectoryError, NotADirectoryError):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +78,7 @@ def made(scratch: Path, entries: dict[str, tuple[str, str]]) -> Path:
             elif kind == "circle" and not circle:  # two would take the SDKs for ever
                 path.symlink_to(os.path.relpath(source, path.parent.resolve()))
                 circle = True
+            # a link to a folder on the way to the circle would double the SDKs' work at each of its forty turns
             elif kind == "link" and (leads_to.is_file() or (not circle and not leads_back(leads_to, path.parent))):
                 path.symlink_to(leads_to)
     return source
@@ -112,7 +113,7 @@ def has_circle(source: Path) -> bool:
 
 
 @pytest.mark.parametrize("dialect", ["v1", "v2"])
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(entries=trees, amlignore=st.none() | ignore_files, gitignore=st.none() | ignore_files, nested=ignore_files)
 def test_the_files_are_those_of_the_sdk(
     sdk: Sdk, scratch: Path, dialect: Dialect, entries: dict, amlignore: str, gitignore: str, nested: str
