@@ -12,7 +12,12 @@ images = typer.Typer(rich_markup_mode=None, epilog="Example: python -m tools ima
 
 
 @images.callback(invoke_without_command=True)
-def image(context: typer.Context, env: shared.Env = None, as_json: shared.Json = False) -> None:
+def image(
+    context: typer.Context,
+    env: shared.Env = None,
+    platform: Annotated[str | None, typer.Option(help="linux-64 or linux-aarch64; default: [image] platform.")] = None,
+    as_json: shared.Json = False,
+) -> None:
     """Build the image, if the engine lacks it.
 
     Locks first if the lock is stale. Prints the image's reference. The commands below tell what an image is made of.
@@ -22,6 +27,7 @@ def image(context: typer.Context, env: shared.Env = None, as_json: shared.Json =
     context.obj = env
     if context.invoked_subcommand is None:
         settings, spec = shared.spec(env)
+        settings = settings.for_platform(platform) if platform else settings
         built = shared.image(settings, spec, engine.ensure())
         shared.answer(shared.table(built) if as_json else built.reference)
 

@@ -144,6 +144,9 @@ def build(settings: Settings, spec: EnvironmentSpec, lock: Lock, *, client: dock
 
 def _try_out(planned: Plan, spec: EnvironmentSpec, image_id: str, client: docker.DockerClient) -> None:
     """The smoke test, once for each image: the same id is the same bytes."""
+    if engine.platform(client) != planned.platform:
+        log.warning("%s is not tried out: the engine here does not run %s", planned.reference, planned.platform)
+        return
     passed = planned.settings.cache / "tried-out" / image_id.removeprefix("sha256:")
     if not passed.exists():
         smoke.test(client, image_id, PREFIX, _top(spec, planned.packages))
