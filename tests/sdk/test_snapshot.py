@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from nobody import as_nobody
 from sdks import Sdk, SdkError
@@ -45,6 +45,9 @@ ignore_files = st.lists(st.tuples(lines, ends).map("".join), max_size=6).map("".
 kinds = st.sampled_from(["file"] * 8 + ["folder", "link", "link", "circle", "outside", "dangling", "socket"])
 trees = st.dictionaries(paths, st.tuples(kinds, paths), max_size=14)
 RANK = {"circle": 1, "link": 2}  # made last: they need something to lead to, and beside a circle no link may branch
+
+
+FEW = {"a": ("file", ""), "b": ("file", ""), "^": ("file", ""), "d/a": ("file", ""), "d/b/^": ("file", "")}
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +117,10 @@ def has_circle(source: Path) -> bool:
 
 @pytest.mark.parametrize("dialect", ["v1", "v2"])
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@example(entries=FEW, amlignore="[^a]\n", gitignore=None, nested="")
+@example(entries=FEW, amlignore="d/\n!d/b\n", gitignore="*\n", nested="a\n")
+@example(entries=FEW, amlignore="*\n!d/\n", gitignore=None, nested="")
+@example(entries=FEW, amlignore="", gitignore="*\n", nested="")
 @given(entries=trees, amlignore=st.none() | ignore_files, gitignore=st.none() | ignore_files, nested=ignore_files)
 def test_the_files_are_those_of_the_sdk(
     sdk: Sdk, scratch: Path, dialect: Dialect, entries: dict, amlignore: str, gitignore: str, nested: str

@@ -189,9 +189,8 @@ class _Walk:
         try:
             descriptor = os.open(folder.real, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            if self.rules.dialect == "v2":  # os.walk passes over it without a word
-                self.tree.skipped.append(folder.prefix)
-                return
+            if self.rules.dialect == "v2" and self.rules.excludes(folder.tested[:-1]):
+                return  # azure-ai-ml looks for files in it and finds none, but does not hash it
             path = folder.prefix.rstrip("/")
             raise self._error(path, f"cannot be listed: {error.strerror}", "give yourself access") from error
         try:
