@@ -28,7 +28,7 @@ from .staging import PREFIX
 if TYPE_CHECKING:
     import docker
 
-FORMAT = 1  # of everything about an image that is not in its packages or its base
+FORMAT = 2  # of everything about an image that is not in its packages or its base
 ENVIRONMENT = {
     "CONDA_PREFIX": PREFIX,
     "LANG": "C.UTF-8",
@@ -112,7 +112,12 @@ def assemble(plan: Plan) -> Assembly:
             layers.grouped(fetched), cache=cache, platform=plan.platform, unscripted=plan.settings.image.unscripted
         )
         caches.evict(cache, plan.settings.cache_limit, since=begun)
-    labels = {store.FINGERPRINT: plan.fingerprint, "parity.format": str(FORMAT)}
+    labels = {
+        store.FINGERPRINT: plan.fingerprint,
+        "parity.format": str(FORMAT),
+        "org.opencontainers.image.title": "parity environment",
+        "org.opencontainers.image.version": plan.tag,
+    }
     labels |= {f"parity.stand-in.{each.kind}": each.replacement for each in plan.stand_ins}
     return archive.assemble(
         [*plan.base.layers, *made],
