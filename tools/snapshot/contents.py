@@ -18,7 +18,7 @@ from typing import IO
 from .. import files, progress
 from ..errors import SnapshotError
 from . import secrets
-from .tree import SnapshotFile, identity
+from .tree import SnapshotFile, identity, made
 
 # A file that changed less than this before it was read may change again without a new time: filesystems count time in
 # steps, of up to 2 s (FAT). It is not remembered.
@@ -109,8 +109,10 @@ def _unchanged(note: Path, found: list[SnapshotFile]) -> Contents | None:
         noted = stream.read(count * _CONTENT.size)
     if len(noted) < count * _CONTENT.size:
         return None
-    contents = (noted[at : at + 32] for at in range(0, len(noted), _CONTENT.size))
-    done = [SnapshotFile(*file[:4], content) for file, content in zip(found, contents, strict=True)]
+    done = [
+        made(SnapshotFile, (path, size, executable, known, noted[at : at + 32]))
+        for (path, size, executable, known, _), at in zip(found, range(0, len(noted), _CONTENT.size), strict=True)
+    ]
     kinds = noted[_CONTENT.size - 1 : secrets.FILES * _CONTENT.size : _CONTENT.size]
     seen = {done[at].path: kind for at, kind in enumerate(kinds) if kind not in (0, secrets.UNSEEN)}
     return Contents(files=done, secrets=seen, digest=digest.hex())

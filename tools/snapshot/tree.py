@@ -19,6 +19,7 @@ from .patterns import escape
 from .rules import AMLIGNORE, SDK, Rules
 
 LOOK_AT_CLOCK = 512  # entries between two looks
+EXECUTABLE = stat.S_IXUSR
 READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class _Folder(NamedTuple):
 
 
 _IDENTITY = struct.Struct("<QQQqq")
+made = tuple.__new__  # half the time of SnapshotFile(...), which counts at 20,000 files
 
 
 def identity(status: os.stat_result) -> bytes:
@@ -219,8 +221,9 @@ class _Walk:
         mode, size = status.st_mode, status.st_size
         if (mode & READABLE != READABLE or not path.isascii()) and not self._may_go(path, mode):
             return
-        self.tree.size += size
-        self.tree.files.append(SnapshotFile(path, size, mode & stat.S_IXUSR != 0, identity(status)))
+        tree = self.tree
+        tree.size += size
+        tree.files.append(made(SnapshotFile, (path, size, mode & EXECUTABLE != 0, identity(status), b"")))
 
     def _may_go(self, path: str, mode: int) -> bool:
         """False for a file that azureml-core skips since it cannot read it."""
