@@ -55,5 +55,8 @@ clean-cache: ## remove cached packages and layers
 .venv/run.done: requirements/run.txt requirements/install.sh
 	@requirements/install.sh run
 
+.venv/azure.done: requirements/azure.txt .venv/run.done
+	@requirements/install.sh azure
+
 .venv/dev.done: requirements/dev.txt .venv/run.done
 	@requirements/install.sh dev

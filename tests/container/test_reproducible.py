@@ -17,6 +17,7 @@ import docker
 import pytest
 import yaml
 from projects import ROOT, SETTINGS, SMALL, Project
+from services import empty_engine
 
 NOBODY = 65534
 NAME = "parity-again"  # of the images made here
@@ -192,23 +193,38 @@ def test_a_build_killed_at_any_point_leaves_a_state_that_gives_the_same_id(
     assert assembled(made) == image_id
 
 
+@pytest.fixture(scope="module")
+def other_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[docker.DockerClient, str]]:
+    """An engine that has no layer from anywhere, so that it must be given those of the cache; and its address."""
+    folder = tmp_path_factory.mktemp("engine") / "dockerd"
+    with empty_engine(folder) as client:
+        yield client, f"unix://{folder / 'docker.sock'}"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can start an engine of its own")
 @pytest.mark.parametrize("victim", ["packages/*/*.conda", "layers/*/layer.tar"])
 @pytest.mark.parametrize("harm", ["flipped", "truncated"])
 def test_a_damaged_cache_is_named_and_mended(
-    reference: tuple[Project, str], client: docker.DockerClient, lock: Path, tmp_path: Path, victim: str, harm: str
+    reference: tuple[Project, str],
+    other_engine: tuple[docker.DockerClient, str],
+    lock: Path,
+    tmp_path: Path,
+    victim: str,
+    harm: str,
 ) -> None:
     _, image_id = reference
+    other_client, address = other_engine
     made = checkout(tmp_path / "clone", lock)
     share_base(made)
     cache = made.root / ".parity" / "cache"
     assert assembled(made) == image_id
-    forget(client)
+    forget(other_client)
     path = max(cache.glob(victim), key=lambda path: path.stat().st_size)
     content = path.read_bytes()
     middle = len(content) // 2
     flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
     path.write_bytes(flipped if harm == "flipped" else content[:middle])
-    done = made.parity("image", "--json", PARITY_OFFLINE="always")
+    done = made.parity("image", "--json", PARITY_OFFLINE="always", DOCKER_HOST=address)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["id"] == image_id
     if (victim, harm) != ("layers/*/layer.tar", "truncated"):  # a tar of another size was never taken for finished

@@ -1,4 +1,4 @@
-"""The real SDKs of Azure ML, in an environment of their own, asked from here."""
+"""The real SDKs of Azure ML, in a process of their own, asked from here."""
 
 import json
 import os
@@ -6,22 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / ".parity" / "sdk"
-REQUIREMENTS = ROOT / "requirements" / "sdk.txt"
-
-
-def python() -> Path:
-    """The Python of the SDKs' environment, which is made at the first use."""
-    done = FOLDER / "sdk.done"
-    if not done.exists() or done.stat().st_mtime < REQUIREMENTS.stat().st_mtime:
-        subprocess.run(
-            [ROOT / "requirements" / "install.sh", "sdk", FOLDER],
-            env={**os.environ, "PYTHON": sys.executable},
-            check=True,
-        )
-    return FOLDER / "bin" / "python"
 
 
 class Sdk:
@@ -31,7 +15,7 @@ class Sdk:
         """home: where azureml-core keeps its notes."""
         self.home = home
         self.process = subprocess.Popen(
-            [python(), Path(__file__).parent / "answers.py"],
+            [sys.executable, Path(__file__).parent / "answers.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "HOME": str(home)},
