@@ -133,3 +133,15 @@ class RegistryError(ParityError):
     """A registry does not let us in, refused what was sent, or broke off."""
 
     exit_code = 25
+
+
+class RehearsalError(ParityError):
+    """The rehearsal workspace does not start or end."""
+
+    exit_code = 26
+
+
+class AzureError(ParityError):
+    """Azure ML, or the rehearsal workspace in its place, refused: login, workspace, compute, environment or run."""
+
+    exit_code = 27

@@ -22,16 +22,17 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A binary file that appears at `path` complete, or not at all."""
+def written_whole(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
+    """A binary file that appears at `path` complete, or not at all; private: for its owner's eyes alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # noqa: PTH101 - mkstemp gives 600
+        if not private:
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(name, 0o666 & ~umask)  # noqa: PTH101 - mkstemp gives 600
         os.replace(name, path)  # noqa: PTH105 - names a string
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import ParityError
-from . import images, runs, shared
+from . import images, rehearsal, runs, shared
 
 app = typer.Typer(
     name="parity",
@@ -147,4 +147,5 @@ app.command(
     epilog="Example: python -m tools run-local -- --epochs 1",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(runs.run_local)
+app.add_typer(rehearsal.rehearsal, name="rehearsal")
 app.command(epilog="Example: python -m tools doctor --json")(doctor)

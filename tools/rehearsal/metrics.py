@@ -1,0 +1,12 @@
+"""To be written."""
+
+from __future__ import annotations
+
+from .store import Store
+
+
+class Metrics:
+    """To be written."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
