@@ -43,9 +43,9 @@ class Refusal(Exception):  # noqa: N818 - the answer to a request, not a fault o
 def error(message: str, *, code: str = "UserError", component: str = "rehearsal") -> dict[str, Any]:
     """ErrorResponse (execution.json of 2019-12-01, and a 400 of the service as a user pasted it)."""
     root = {"code": code, "severity": None, "message": message, "messageFormat": None, "messageParameters": None}
-    rest: dict[str, Any] = {"referenceCode": None, "detailsUri": None, "target": None, "details": [], "innerError": None}
+    rest: dict[str, Any] = dict.fromkeys(("referenceCode", "detailsUri", "target", "innerError"))
     return {
-        "error": {**root, **rest, "debugInfo": None},
+        "error": {**root, **rest, "details": [], "debugInfo": None},
         "correlation": {"operation": secrets.token_hex(16), "request": secrets.token_hex(8)},
         "environment": REGION,
         "location": REGION,

@@ -1,0 +1,56 @@
+"""Adds to the witness's note what only the command's own Python knows: its torch, once it has imported it.
+
+A .pth file of the image runs it in every Python, as a module of no name; it does nothing where the witness left no note.
+It waits for torch's import, and writes at the end of the process, when the script has set what it sets.
+"""
+
+import os
+import sys
+
+NOTE = "PARITY_NOTE"
+
+
+class Waiting:
+    """Sees an import of torch, and never takes part in it."""
+
+    def find_spec(self, name, path=None, target=None):
+        """As importlib has it: None, for someone else to find it."""
+        if name == "torch":
+            import atexit
+
+            sys.meta_path.remove(self)
+            atexit.register(add)
+        return None
+
+
+def add():
+    """Writes the note of torch beside the witness's: NOTE with -torch, -torch-RANK of other processes than the first."""
+    try:
+        import json
+
+        torch = sys.modules["torch"]
+        stem, extension = os.path.splitext(os.environ[NOTE])
+        rank = os.environ.get("RANK", "0")
+        cuda = torch.version.cuda if torch.cuda.is_initialized() else None
+        seen = {
+            "version": torch.__version__,
+            "build": torch.__config__.show(),
+            "threads": torch.get_num_threads(),
+            "interop_threads": torch.get_num_interop_threads(),
+            "default_dtype": str(torch.get_default_dtype()),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "mkldnn": bool(torch.backends.mkldnn.enabled),
+            "cuda": cuda,
+            "cudnn": torch.backends.cudnn.version() if cuda else None,
+            "devices": [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())] if cuda else [],
+        }
+        path = f"{stem}-torch{'' if rank == '0' else '-' + rank}{extension}"
+        with open(f"{path}.part", "w", encoding="utf-8") as file:
+            json.dump(seen, file, indent=1, sort_keys=True)
+        os.replace(f"{path}.part", path)
+    except Exception:  # a note is never worth a run
+        return
+
+
+if os.environ.get(NOTE):
+    sys.meta_path.insert(0, Waiting())
