@@ -17,7 +17,7 @@ from ..environment.spec import EnvironmentSpec
 from ..errors import EngineError, ImageError
 from ..offline import StandIn
 from ..settings import Settings
-from . import archive, bytecode, layers, smoke, store
+from . import archive, bytecode, layers, smoke, store, witness
 from . import base as base_image
 from . import cache as caches
 from .archive import Assembly
@@ -28,7 +28,7 @@ from .staging import PREFIX
 if TYPE_CHECKING:
     import docker
 
-FORMAT = 2  # of everything about an image that is not in its packages or its base
+FORMAT = 3  # of everything about an image that is not in its packages or its base
 ENVIRONMENT = {
     "CONDA_PREFIX": PREFIX,
     "LANG": "C.UTF-8",
@@ -40,24 +40,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image that the engine has. reference: NAME:env-<12 hex>; id and fingerprint: full; platform: "linux-64"."""
+    """An image that the engine has. reference: NAME:env-<12 hex>; id and fingerprint: full; platform: "linux-64".
+
+    witnessed: whether the witness is in it, which needs a Python.
+    """
 
     reference: str
     id: str
     fingerprint: str
     platform: str
     lock_sha256: str
+    witnessed: bool
     stand_ins: tuple[StandIn, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What an image will be made of, known before anything is fetched or made."""
+    """What an image will be made of, known before anything is fetched or made. python: its version, if it has one."""
 
     settings: Settings
     platform: str
     lock: Lock
     packages: tuple[Package, ...]
+    python: str | None
     base: Base
     fingerprint: str
 
@@ -81,13 +86,15 @@ def plan(settings: Settings, lock: Lock, *, client: docker.DockerClient | None) 
     """The plan of the lock's image; `client` may be asked for the base if that is not in the cache."""
     platform = settings.image.platform
     packages = lock.for_platform(platform)
+    python = next((each.version for each in packages if each.name == "python"), None)
     base = base_image.get(settings, client=client)
     # what the image is made of, and not where that came from: a mirror of the same packages gives the same image
     content = {
         "format": [FORMAT, layers.FORMAT],
         "platform": platform,
-        "bytecode": [bytecode.compiler(platform, each.version) for each in packages if each.name == "python"],
+        "bytecode": bytecode.compiler(platform, python) if python else None,
         "base": [layer.diff_id for layer in base.layers],
+        "witness": witness.fingerprint(python),
         "packages": sorted([each.manager, each.name, each.version, each.build, each.sha256] for each in packages),
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -96,6 +103,7 @@ def plan(settings: Settings, lock: Lock, *, client: docker.DockerClient | None) 
         platform=platform,
         lock=lock,
         packages=packages,
+        python=python,
         base=base,
         fingerprint=hashlib.sha256(canonical.encode()).hexdigest(),
     )
@@ -111,6 +119,7 @@ def assemble(plan: Plan) -> Assembly:
         made = layers.make(
             layers.grouped(fetched), cache=cache, platform=plan.platform, unscripted=plan.settings.image.unscripted
         )
+        top = witness.layer(plan.python, cache)
         caches.evict(cache, plan.settings.cache_limit, since=begun)
     labels = {
         store.FINGERPRINT: plan.fingerprint,
@@ -120,7 +129,7 @@ def assemble(plan: Plan) -> Assembly:
     }
     labels |= {f"parity.stand-in.{each.kind}": each.replacement for each in plan.stand_ins}
     return archive.assemble(
-        [*plan.base.layers, *made],
+        [*plan.base.layers, *made, *([top] if top else [])],
         platform=plan.platform,
         environment={**ENVIRONMENT, **{name: text for layer in made for name, text in layer.variables.items()}},
         labels=labels,
@@ -143,6 +152,7 @@ def build(settings: Settings, spec: EnvironmentSpec, lock: Lock, *, client: dock
         fingerprint=planned.fingerprint,
         platform=planned.platform,
         lock_sha256=lock.sha256,
+        witnessed=planned.python is not None,
         stand_ins=planned.stand_ins,
     )
 

@@ -1,7 +1,7 @@
 """A conventional Dockerfile for the same lock, for those who must build elsewhere.
 
 Its environment has the same packages. It is not the same image: the environment is one layer, each build has another
-id, and what the toolkit knows about images (labels, activation variables, the first run) is not in it.
+id, and what the toolkit knows about images (labels, activation variables, the first run, the witness) is not in it.
 """
 
 from __future__ import annotations

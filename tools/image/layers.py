@@ -82,13 +82,13 @@ def make(
     if python and bytecode.compiler(platform, python.package.version) is None:
         log.warning("no .pyc files in the image: there is no Python %s here to compile them", python.package.version)
     keys = [_key(group, python, platform) for group in groups]
-    missing = [key for key in keys if _read(cache, key) is None]
+    missing = [key for key in keys if read(cache, key) is None]
     if missing:
         log.info("Making %d of %d layers", len(missing), len(groups))
         with files.disk_errors(cache, "make clean-cache, or make room"), _workshop(cache) as work:
             made = {key: group for key, group in zip(keys, groups, strict=True) if key in missing}
             _make_missing(made, python, work, cache, platform, unscripted)
-    layers = [_read(cache, key) for key in keys]
+    layers = [read(cache, key) for key in keys]
     return tuple(layer for layer in layers if layer is not None)
 
 
@@ -114,7 +114,7 @@ def _make_missing(
             staging.link(paths, folder, interpreter, extracted=extracted, platform=platform, unscripted=unscripted)
             if interpreter and python and bytecode.compiler(platform, python.package.version):
                 bytecode.compile_all(folder, interpreter, platform)
-            _pack(folder, cache / "layers" / key, group.comment)
+            pack(folder, cache / "layers" / key, group.comment, root=staging.PREFIX)
             shutil.rmtree(folder)
             task.advance()
 
@@ -141,7 +141,7 @@ def _key(group: Group, python: Fetched | None, platform: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read(cache: Path, key: str) -> PackageLayer | None:
+def read(cache: Path, key: str) -> PackageLayer | None:
     """A finished layer: its note is written last, so a tar without one is not believed."""
     note = cache / "layers" / key / "layer.json"
     try:
@@ -155,12 +155,13 @@ def _read(cache: Path, key: str) -> PackageLayer | None:
         return None
 
 
-def _pack(folder: Path, target: Path, comment: str) -> None:
+def pack(folder: Path, target: Path, comment: str, *, root: str) -> None:
+    """Writes the layer that holds everything in `folder` below `root`, with its note, into the folder `target`."""
     with files.directory_written_whole(target) as work:
         tar = work / "layer.tar"
         with tar.open("wb") as raw:
             writer = _Hashing(raw)
-            _write_tar(folder, writer)
+            _write_tar(folder, writer, root.strip("/"))
         note = {
             "diff_id": f"sha256:{writer.digest.hexdigest()}",
             "size": writer.size,
@@ -183,15 +184,15 @@ class _Hashing(io.RawIOBase):
         return self.raw.write(data)
 
 
-def _write_tar(folder: Path, out: _Hashing) -> None:
-    """Every file under `folder` as PREFIX/..., with order, owner, mode and time fixed."""
-    root = staging.PREFIX.strip("/")
+def _write_tar(folder: Path, out: _Hashing, root: str) -> None:
+    """Every file under `folder` as root/..., with order, owner, mode and time fixed."""
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.GNU_FORMAT, bufsize=files.CHUNK) as tar:
         parents = root.split("/")
         for depth in range(1, len(parents)):
             tar.addfile(_entry("/".join(parents[:depth]), tarfile.DIRTYPE, 0o755))
-        for path in sorted([folder, *folder.rglob("*")], key=lambda path: path.relative_to(folder).as_posix()):
-            name = f"{root}/{path.relative_to(folder).as_posix()}" if path != folder else root
+        here = [folder] if root else []
+        for path in sorted([*here, *folder.rglob("*")], key=lambda path: path.relative_to(folder).as_posix()):
+            name = f"{root}/{path.relative_to(folder).as_posix()}".strip("/") if path != folder else root
             if path.is_symlink():
                 entry = _entry(name, tarfile.SYMTYPE, 0o777)
                 entry.linkname = os.readlink(path)  # noqa: PTH115 - the text as it is

@@ -134,6 +134,14 @@ def index(settings: Settings, images: Sequence[Pushed]) -> str:
     return f"{host}/{path}@{digest}"
 
 
+def find(planned: Plan) -> Pushed | None:
+    """The planned image in [image] registry, as the registry answers; None if it lacks it."""
+    host, path = address(planned.settings)
+    with Repository(host, path, credentials.find(host)) as repository:
+        found = _find(repository, planned)
+    return _record(planned, found.digest, found.image_id) if found else None
+
+
 def recorded(settings: Settings, image_id: str) -> Pushed | None:
     """Where this project last pushed the image to, for the registry and the name that are set now; asks no one."""
     try:

@@ -1,7 +1,7 @@
 """Adds to the witness's note what only the command's own Python knows: its torch, once it has imported it.
 
-A .pth file of the image runs it in every Python, as a module of no name; it does nothing where the witness left no note.
-It waits for torch's import, and writes at the end of the process, when the script has set what it sets.
+A .pth file of the image runs it in every Python; it does nothing where the witness left no note. It waits for torch's
+import, and writes at the end of the process, when the script has set what it sets.
 """
 
 import os
@@ -14,17 +14,16 @@ class Waiting:
     """Sees an import of torch, and never takes part in it."""
 
     def find_spec(self, name, path=None, target=None):
-        """As importlib has it: None, for someone else to find it."""
+        """As importlib has it; it never finds any."""
         if name == "torch":
             import atexit
 
             sys.meta_path.remove(self)
             atexit.register(add)
-        return None
 
 
 def add():
-    """Writes the note of torch beside the witness's: NOTE with -torch, -torch-RANK of other processes than the first."""
+    """Writes the note of torch beside the witness's: NOTE-torch, and NOTE-torch-RANK of the other processes."""
     try:
         import json
 
@@ -45,6 +44,8 @@ def add():
             "devices": [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())] if cuda else [],
         }
         path = f"{stem}-torch{'' if rank == '0' else '-' + rank}{extension}"
+        if "RANK" not in os.environ and os.path.exists(path):
+            return  # torchrun itself, which ends after the processes that it started
         with open(f"{path}.part", "w", encoding="utf-8") as file:
             json.dump(seen, file, indent=1, sort_keys=True)
         os.replace(f"{path}.part", path)

@@ -2,10 +2,10 @@
 
     python -I -S witness.py NOTE COMMAND [ARGUMENT ...]
 
-It is a layer of the image and runs before every command, on every target, with nothing but Python's own library (3.8 or
-later). NOTE is where its note goes, below the working directory; of node 1 and on, NOTE-1 and so on. The note says of
-variables their names and, for those that PARITY_VARIABLES names, the hash of the value; it never holds a value. Whatever
-goes wrong here, the command runs.
+It is a layer of the image and runs before every command, on every target, with Python's own library alone (3.8 and
+on). NOTE is where its note goes, below the working directory; of node 1 and on, NOTE-1 and so on. Of variables the note
+has the names and, for those that PARITY_VARIABLES names, the hash of the value; it never holds a value. Whatever goes
+wrong here, the command runs.
 """
 
 import hashlib
@@ -111,7 +111,7 @@ def files():
 
 
 def variables():
-    """The names of all variables, but for those that every run has another value of; the hashes of those that we set."""
+    """The names of all variables but those that each run has values of its own for; the hashes of those that we set."""
     ours = set(filter(None, os.environ.get(VARIABLES, "").split(",")))
     names = sorted(name for name in os.environ if not name.startswith(INCONSTANT))
     return {"names": names, "set": {name: digest(os.environ.get(name, "")) for name in sorted(ours)}}
