@@ -92,7 +92,15 @@ def plan(folder: Path, address: str, name: str, platform: str = "linux-64") -> P
     settings = Settings(root=folder, image=Image(name=name, registry=f"{address}/team"))
     lock = Lock(path=folder, sha256="", packages=(), platforms=(platform,), stand_ins=(), spec=None)
     base = Base(layers=(), stand_ins=())
-    return Plan(settings=settings, platform=platform, lock=lock, packages=(), base=base, fingerprint=FINGERPRINT)
+    return Plan(
+        settings=settings,
+        platform=platform,
+        lock=lock,
+        packages=(),
+        python=None,
+        base=base,
+        fingerprint=FINGERPRINT,
+    )
 
 
 def log_in(config: Path, address: str) -> str:

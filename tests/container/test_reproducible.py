@@ -72,9 +72,11 @@ def reference(
 
 
 def forget(client: docker.DockerClient) -> None:
-    """Takes the images made here, and with them their layers, out of the engine."""
+    """Takes the names given here from their images, and with the last name the image goes."""
     for image in client.images.list(NAME):
-        client.images.remove(image.id, force=True)
+        for tag in image.tags:
+            if tag.startswith(f"{NAME}:"):
+                client.images.remove(tag)
 
 
 def assembled(made: Project, *, user: int = os.getuid(), umask: int = 0o022, **variables: str) -> str:

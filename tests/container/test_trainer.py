@@ -45,7 +45,7 @@ def test_the_tutorials_run_prints_its_twelve_lines_and_learns(checkout: Project)
 
 
 def test_two_runs_of_one_image_print_the_same_losses_and_another_seed_others(checkout: Project) -> None:
-    short = ["run-local", "--", "--epochs", "1", "--batch-size", "50", "--log-every", "100"]
+    short = ["run-local", "--", "--epochs", "1", "--batch-size", "500", "--log-every", "10"]
     runs = [checkout.parity(*short, *more) for more in ([], [], ["--seed", "7"])]
     first, again, other = (losses(checkout.folder(done.stdout) / "stdout.log") for done in runs)
     assert len(first) == 10
