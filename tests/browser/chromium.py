@@ -31,7 +31,7 @@ def find() -> str | None:
 
 
 class Page:
-    """One page. errors: what its scripts threw. requests: the addresses that it asked for."""
+    """One page. errors: what its scripts threw, and what the console complains of. requests: what it asked for."""
 
     def __init__(self, executable: str) -> None:
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -63,7 +63,7 @@ class Page:
         target = next(each for each in self.call("Target.getTargets")["targetInfos"] if each["type"] == "page")
         attached = self.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
         self.session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Network"):
+        for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -88,12 +88,14 @@ class Page:
         event = json.loads(message)
         if event.get("method") == "Runtime.exceptionThrown":
             self.errors.append(str(event["params"]["exceptionDetails"]))
+        elif event.get("method") == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
+            self.errors.append(str(event["params"]["entry"]))
         elif event.get("method") == "Network.requestWillBeSent":
             self.requests.append(event["params"]["request"]["url"])
         return event
 
-    def open(self, file: Path) -> None:
-        self.call("Page.navigate", url=file.absolute().as_uri())
+    def open(self, place: Path | str) -> None:
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.absolute().as_uri())
         self.wait("document.readyState === 'complete'")
 
     def evaluate(self, expression: str) -> Any:
@@ -108,6 +110,17 @@ class Page:
             if time.monotonic() > deadline:
                 raise TimeoutError(expression)
             time.sleep(0.1)
+
+    def emulate(self, *, dark: bool = False, width: int = 1400, height: int = 1000) -> None:
+        """How the reader likes it, and how large the window is."""
+        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.call("Emulation.setEmulatedMedia", features=features)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+
+    def key(self, name: str, code: int) -> None:
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code)
 
     def mouse(self, x: float, y: float, *, click: bool = False) -> None:
         for kind in ["mouseMoved", *["mousePressed", "mouseReleased"] * click]:

@@ -40,13 +40,14 @@ def stop() -> None:
 def env() -> None:
     """Print the variables that point azureml-core to it.
 
-    Starts it, if need be. A shell that reads them reaches no other workspace.
+    Starts it, if need be. A shell that reads them reaches no other workspace. Says where its pages are.
     """
     from .. import settings
     from ..rehearsal import service
 
     loaded = settings.load()
     endpoint, _ = service.ensure(loaded)
+    shared.say(f"Its pages: {endpoint.studio}/")
     shared.answer(service.exports(service.variables(loaded, endpoint)))
 
 

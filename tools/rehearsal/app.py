@@ -29,9 +29,10 @@ from .routes import (
 )
 from .workspace import Workspace
 
-ROOMS = (arm, computes, environments, history, content, execution, metrics, artifacts, blobs, datastores, models)
-# Files have their permission in their address, and /ping has nothing to tell; /msi/ has this start's word in it
-OPEN = re.compile(r"/(ping$|blobs/|msi/|metadata/)")
+# Files first: a snapshot is thousands of requests for them
+ROOMS = (blobs, arm, computes, environments, history, content, execution, metrics, artifacts, datastores, models)
+# Files have their permission in their address, and /ping has nothing to tell; the others check this start's word
+OPEN = re.compile(r"/(ping$|blobs/|storage/|msi/|adfs/|discovery/)")
 
 
 def service(workspace: Workspace) -> Starlette:
@@ -48,7 +49,10 @@ def service(workspace: Workspace) -> Starlette:
 
 def pages(workspace: Workspace) -> Starlette:
     """What answers a browser: pages that only read, under this start's own path."""
-    return Starlette(routes=studio.routes(workspace))
+    guard = Middleware(studio.Guard, word=workspace.page_word)
+    app = Starlette(routes=studio.routes(workspace), middleware=[guard])
+    app.router.redirect_slashes = False
+    return app
 
 
 async def ping(request: Request) -> Response:

@@ -17,40 +17,50 @@ ENDED = ("Completed", "Failed", "Canceled")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS experiments (
-    name TEXT PRIMARY KEY, id TEXT UNIQUE NOT NULL, created TEXT NOT NULL, tags TEXT NOT NULL, archived TEXT);
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, created TEXT NOT NULL, description TEXT, archived TEXT,
+    tags TEXT NOT NULL DEFAULT '{}');
+CREATE UNIQUE INDEX IF NOT EXISTS active_experiments ON experiments (name) WHERE archived IS NULL;
 CREATE TABLE IF NOT EXISTS runs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, uuid TEXT UNIQUE NOT NULL,
-    experiment TEXT NOT NULL REFERENCES experiments (name), parent TEXT, root TEXT NOT NULL, status TEXT NOT NULL,
+    experiment_id TEXT NOT NULL REFERENCES experiments (id), parent TEXT, root TEXT NOT NULL, status TEXT NOT NULL,
     created TEXT NOT NULL, started TEXT, ended TEXT, target TEXT, type TEXT NOT NULL, name TEXT, description TEXT,
     hidden INTEGER NOT NULL DEFAULT 0, properties TEXT NOT NULL DEFAULT '{}', tags TEXT NOT NULL DEFAULT '{}',
-    definition TEXT NOT NULL DEFAULT '{}', snapshot TEXT, error TEXT);
-CREATE INDEX IF NOT EXISTS runs_of_experiment ON runs (experiment, number);
+    definition TEXT NOT NULL DEFAULT '{}', snapshot TEXT, error TEXT, warnings TEXT NOT NULL DEFAULT '[]',
+    extra TEXT NOT NULL DEFAULT '{}');
+CREATE INDEX IF NOT EXISTS runs_of_experiment ON runs (experiment_id, number);
 CREATE INDEX IF NOT EXISTS runs_of_parent ON runs (parent);
 CREATE INDEX IF NOT EXISTS runs_of_root ON runs (root);
 """
-CHANGEABLE = {"started", "ended", "target", "name", "description", "hidden", "properties", "tags", "snapshot", "error"}
-JSON = {"properties", "tags", "definition", "error"}
+CHANGEABLE = {"started", "ended", "target", "type", "name", "description", "hidden", "snapshot", "error", "warnings"}
+MERGED = {"properties", "tags", "extra"}
+JSON = {"properties", "tags", "definition", "error", "warnings", "extra"}
+SELECT = "SELECT runs.*, experiments.name AS experiment FROM runs JOIN experiments ON experiments.id = experiment_id"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A named group of runs. created, archived: as store.now() writes them."""
+    """A named group of runs. created, archived: as store.now() writes them; an archived one's name may be used anew."""
 
     name: str
     id: str
     created: str
     tags: Mapping[str, str]
+    description: str | None = None
     archived: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run. id: the name that the client gave it; uuid: 32 hex digits; definition: RunDefinition as it was sent."""
+    """One run. id: the name that the client gave it; uuid: 32 hex digits; definition: RunDefinition as it was sent.
+
+    extra: what else the client said of it (displayName, scriptName...), under the names of the service.
+    """
 
     id: str
     uuid: str
     number: int
     experiment: str
+    experiment_id: str
     parent: str | None
     root: str
     status: str
@@ -67,6 +77,8 @@ class Run:
     definition: Mapping[str, Any] = field(default_factory=dict)
     snapshot: str | None = None
     error: Mapping[str, Any] | None = None
+    warnings: Sequence[Mapping[str, str]] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def data_container(self) -> str:
@@ -88,8 +100,14 @@ class Runs:
         store.define(SCHEMA)
 
     def experiment(self, name: str) -> Experiment | None:
-        """The experiment of that name."""
-        row = self.store.row("SELECT * FROM experiments WHERE name = ?", name)
+        """The active experiment of that name."""
+        row = self.store.row("SELECT * FROM experiments WHERE name = ? AND archived IS NULL", name)
+        return _experiment(row) if row else None
+
+    def archived_experiment(self, name: str) -> Experiment | None:
+        """The experiment of that name that was archived last."""
+        query = "SELECT * FROM experiments WHERE name = ? AND archived IS NOT NULL ORDER BY archived DESC"
+        row = self.store.row(query, name)
         return _experiment(row) if row else None
 
     def experiment_of_id(self, id: str) -> Experiment | None:  # noqa: A002 - the service's word
@@ -99,18 +117,42 @@ class Runs:
 
     def experiments(self) -> list[Experiment]:
         """All of them, in the order in which they were made."""
-        return [_experiment(row) for row in self.store.rows("SELECT * FROM experiments ORDER BY created")]
+        return [_experiment(row) for row in self.store.rows("SELECT * FROM experiments ORDER BY rowid")]
 
     def ensure_experiment(self, name: str) -> Experiment:
-        """The experiment of that name, which is made if there is none."""
+        """The active experiment of that name, which is made if there is none."""
         with self.store.transaction() as database:
             database.execute(
-                "INSERT OR IGNORE INTO experiments (name, id, created, tags) VALUES (?, ?, ?, '{}')",
+                "INSERT OR IGNORE INTO experiments (name, id, created) VALUES (?, ?, ?)",
                 (name, str(uuid.uuid4()), now()),
             )
-        found = self.experiment(name)
-        assert found
+            found = self.experiment(name)
+        if found is None:  # it was made, or was there
+            raise KeyError(name)
         return found
+
+    def change_experiment(self, experiment: Experiment) -> bool:
+        """Keeps what was changed of it; False if another active experiment has its name."""
+        with self.store.transaction() as database:
+            try:
+                database.execute(
+                    "UPDATE experiments SET name = ?, description = ?, archived = ?, tags = ? WHERE id = ?",
+                    (
+                        *(experiment.name, experiment.description, experiment.archived),
+                        *(json.dumps(dict(experiment.tags)), experiment.id),
+                    ),
+                )
+            except sqlite3.IntegrityError:
+                return False
+        return True
+
+    def remove_experiment(self, experiment: Experiment) -> bool:
+        """Forgets it; False if it has runs."""
+        with self.store.transaction() as database:
+            if self.store.row("SELECT 1 FROM runs WHERE experiment_id = ?", experiment.id):
+                return False
+            database.execute("DELETE FROM experiments WHERE id = ?", (experiment.id,))
+        return True
 
     def create(
         self,
@@ -125,15 +167,15 @@ class Runs:
         snapshot: str | None = None,
     ) -> Run | None:
         """A new run; None if there is one of that id already. The experiment is made if need be."""
-        self.ensure_experiment(experiment)
+        belongs_to = self.ensure_experiment(experiment).id
         above = self.get(parent) if parent else None
         with self.store.transaction() as database:
             try:
                 database.execute(
-                    "INSERT INTO runs (id, uuid, experiment, parent, root, status, created, type, target, definition,"
-                    " snapshot) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO runs (id, uuid, experiment_id, parent, root, status, created, type, target,"
+                    " definition, snapshot) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
-                        *(id, uuid.uuid4().hex, experiment, parent, above.root if above else parent or id, status),
+                        *(id, uuid.uuid4().hex, belongs_to, parent, above.root if above else parent or id, status),
                         *(now(), type, target, json.dumps(definition or {}), snapshot),
                     ),
                 )
@@ -143,33 +185,45 @@ class Runs:
 
     def get(self, id: str) -> Run | None:  # noqa: A002
         """The run of that id."""
-        row = self.store.row("SELECT * FROM runs WHERE id = ?", id)
+        row = self.store.row(f"{SELECT} WHERE runs.id = ?", id)
         return _run(row) if row else None
 
-    def all(self, *, experiment: str | None = None, parent: str | None = None, root: str | None = None) -> list[Run]:
-        """The runs of an experiment, a parent or a root (itself not among them), or all; the newest first."""
-        wanted = {"experiment": experiment, "parent": parent, "root": root}
+    def all(
+        self,
+        *,
+        experiment: Experiment | str | None = None,
+        parent: str | None = None,
+        root: str | None = None,
+    ) -> list[Run]:
+        """The runs of an experiment, a parent or a root (itself not among them), or all; the newest first.
+
+        experiment: where it is a name, the active experiment of that name.
+        """
+        of = self.experiment(experiment) if isinstance(experiment, str) else experiment
+        if of is None and experiment is not None:
+            return []
+        wanted = {"experiment_id": of.id if of else None, "parent": parent, "root": root}
         given = {column: value for column, value in wanted.items() if value is not None}
-        where = " AND ".join([*(f"{column} = ?" for column in given), *(["id != root"] if root else [])]) or "1"
-        query = f"SELECT * FROM runs WHERE {where} ORDER BY number DESC"  # noqa: S608 - the columns are ours
+        where = " AND ".join([*(f"{column} = ?" for column in given), *(["runs.id != root"] if root else [])]) or "1"
+        query = f"{SELECT} WHERE {where} ORDER BY number DESC"
         return [_run(row) for row in self.store.rows(query, *given.values())]
 
     def unfinished(self) -> list[Run]:
         """The runs whose status may still change, the oldest first."""
         marks = ", ".join("?" * len(ENDED))
-        query = f"SELECT * FROM runs WHERE status NOT IN ({marks}) ORDER BY number"  # noqa: S608
+        query = f"{SELECT} WHERE status NOT IN ({marks}) ORDER BY number"
         return [_run(row) for row in self.store.rows(query, *ENDED)]
 
     def update(self, id: str, **changes: Any) -> Run | None:  # noqa: A002
-        """The run with these changes; properties and tags are put beside those that it has."""
+        """The run with these changes; properties, tags and extra are put beside those that it has."""
         with self.store.transaction() as database:
             run = self.get(id)
             if run is None:
                 return None
             for column, value in changes.items():
-                if column not in CHANGEABLE:
+                if column not in CHANGEABLE | MERGED:
                     raise ValueError(column)
-                if column in ("properties", "tags"):
+                if column in MERGED:
                     value = {**getattr(run, column), **value}
                 stored = json.dumps(value) if column in JSON and value is not None else value
                 database.execute(f"UPDATE runs SET {column} = ? WHERE id = ?", (stored, id))  # noqa: S608

@@ -12,6 +12,7 @@ import hmac
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ FILE_SECONDS = 8 * 3600  # as the service's own log addresses
 CLOCK_SECONDS = 600  # and as much before
 
 Permission = Literal["r", "w"]
+Purpose = Literal["token", "file"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +52,9 @@ class Tokens:
         return self._token({"sub": "job", "run": run_id}, JOB_SECONDS)
 
     def check(self, token: str) -> Bearer | None:
-        """Whom it speaks for; None if it is not ours, not of this start, or expired."""
+        """Whom it speaks for; None if it is not ours, not of this start, or expired. Never raises."""
         signed, _, signature = token.rpartition(".")
-        if not hmac.compare_digest(signature, self._sign(signed)):
+        if not self._signed("token", signed, signature):
             return None
         claims = json.loads(_decode(signed.partition(".")[2]))
         if claims["exp"] < time.time():
@@ -69,17 +71,16 @@ class Tokens:
             for each in (moment - CLOCK_SECONDS, moment + FILE_SECONDS)
         )
         query = {"sv": "2021-08-06", "sr": "b", "st": start, "se": end, "sp": permission}
-        return {**query, "sig": self._sign("\n".join([name, *query.values()]))}
+        return {**query, "sig": self._sign("file", "\n".join([name, *query.values()]))}
 
-    def check_file(self, name: str, permission: Permission, query: dict[str, str]) -> bool:
+    def check_file(self, name: str, permission: Permission, query: Mapping[str, str]) -> bool:
         """Whether the query of an address gives that permission on that file now; who may write may also read."""
         fields = [query.get(each, "") for each in ("sv", "sr", "st", "se", "sp")]
-        end = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        allowed = permission in fields[4] or fields[4] == "w"
+        moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return (
-            hmac.compare_digest(query.get("sig", ""), self._sign("\n".join([name, *fields])))
-            and end <= fields[3]
-            and allowed
+            self._signed("file", "\n".join([name, *fields]), query.get("sig", ""))
+            and moment <= fields[3]
+            and fields[4] in (permission, "w")
         )
 
     def _token(self, claims: dict[str, Any], seconds: int) -> str:
@@ -93,10 +94,16 @@ class Tokens:
             **claims,
         }
         signed = ".".join(_encode(json.dumps(each).encode()) for each in ({"alg": "HS256", "typ": "JWT"}, body))
-        return f"{signed}.{self._sign(signed)}"
+        return f"{signed}.{self._sign('token', signed)}"
 
-    def _sign(self, text: str) -> str:
-        return _encode(hmac.new(self.key, text.encode(), hashlib.sha256).digest())
+    def _sign(self, purpose: Purpose, text: str) -> str:
+        """The purpose is signed too: what is good for a file is no token."""
+        signed = f"{purpose}\n{text}".encode(errors="surrogatepass")
+        return _encode(hmac.new(self.key, signed, hashlib.sha256).digest())
+
+    def _signed(self, purpose: Purpose, text: str, signature: str) -> bool:
+        given = signature.encode(errors="surrogatepass")  # compare_digest takes no text but ASCII
+        return hmac.compare_digest(given, self._sign(purpose, text).encode())
 
 
 def key(path: Path) -> bytes:
