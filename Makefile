@@ -1,20 +1,25 @@
 # One container, the same on this machine and on Azure ML. `make help` lists the verbs.
 #   ENV=pytorch-aml    another environment: environments/pytorch-aml.yml
-#   ARGS="--epochs 1"  put behind the command (run-local) or given to the verb
+#   ARGS="--epochs 1"  put behind the command (run-local, run-remote, rehearse) or given to the verb
+#   DETACH=1           run-remote and rehearse only submit
 #   V=1                show the equal commands
 
 MAKEFLAGS += --no-print-directory
 PARITY = .venv/bin/python -m tools $(if $(V),-v)
 WITH_ENV = $(if $(ENV),--env $(ENV))
+DETACHED = $(if $(DETACH),--detach)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engine lock image push data snapshot run-local doctor lint test clean clean-cache
+.PHONY: help setup setup-azure engine lock image push data snapshot run-local rehearse run-remote data-push clean-remote \
+        register doctor lint test clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r verb text; \
-	do printf '  make %-12s %s\n' "$$verb" "$$text"; done
+	do printf '  make %-13s %s\n' "$$verb" "$$text"; done
 
 setup: .venv/run.done ## the toolkit's own .venv, pinned and hashed
+
+setup-azure: .venv/azure.done ## and azureml-core, for the verbs that need it; each of them does this itself
 
 engine: setup ## find a container engine, or install and start Docker
 	@$(PARITY) engine
@@ -36,6 +41,21 @@ snapshot: setup ## what would be uploaded, against the limits, and what does not
 
 run-local: setup ## image + snapshot + command, on this machine; the record lands in runs/
 	@$(PARITY) run-local $(WITH_ENV) -- $(ARGS)
+
+rehearse: .venv/azure.done ## run-remote, against an Azure ML workspace on this machine: no account
+	@$(PARITY) rehearse $(WITH_ENV) $(DETACHED) -- $(ARGS)
+
+run-remote: .venv/azure.done ## image + snapshot + command, on Azure ML; the record lands in runs/
+	@$(PARITY) run-remote $(WITH_ENV) $(DETACHED) -- $(ARGS)
+
+data-push: .venv/azure.done ## data/ -> the workspace, once
+	@$(PARITY) data-push $(ARGS)
+
+clean-remote: .venv/azure.done ## what this project made in the workspace: listed, and ended after a yes
+	@$(PARITY) clean-remote $(ARGS)
+
+register: .venv/azure.done ## the image, by digest, as a version of an Azure ML Environment; prints name:version
+	@$(PARITY) register $(WITH_ENV) $(ARGS)
 
 doctor: setup ## what is missing on this machine, and what to type
 	@$(PARITY) doctor $(ARGS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import importlib.util
 import platform
 import shutil
 import sys
@@ -59,6 +61,7 @@ def checks(settings: Settings) -> Iterator[Check]:
         "conda channel": _channel,
         "package index": _index,
         "data set": _data,
+        "azureml-core": _sdk,
         "azure": _azure,
         "workspace": _workspace,
     }
@@ -231,20 +234,32 @@ def _azure(settings: Settings) -> Check:
     return Check(
         name="azure",
         ok=True,
-        detail="Azure's sign-in or management does not answer; nothing on this machine needs it",
-        command="if Azure ML is to run your image: look at this network's proxy, then make doctor again",
+        detail="Azure's sign-in or management does not answer; only run-remote, data-push and register need it",
+        command="make rehearse (no Azure); for Azure: look at this network's proxy, then make doctor again",
     )
 
 
+def _sdk(settings: Settings) -> Check:
+    if importlib.util.find_spec("azureml") is None:
+        return Check(
+            name="azureml-core",
+            ok=True,
+            detail="not installed; make rehearse and run-remote do it",
+            command="make setup-azure",
+        )
+    version = importlib.metadata.version("azureml-core")
+    return Check(name="azureml-core", ok=True, detail=f"{version} in {sys.prefix}")
+
+
 def _workspace(settings: Settings) -> Check:
-    # where Workspace.from_config() of the SDK looks
-    places = [settings.root / ".azureml" / "config.json", settings.root / "config.json"]
-    found = next((path for path in places if path.is_file()), None)
-    if found:
-        return Check(name="workspace", ok=True, detail=str(found))
+    chosen, config = settings.azureml, settings.root / settings.azureml.config
+    if chosen.workspace:
+        return Check(name="workspace", ok=True, detail=f"{chosen.workspace} of resource group {chosen.resource_group}")
+    if config.is_file():
+        return Check(name="workspace", ok=True, detail=str(config))
     return Check(
         name="workspace",
         ok=True,
-        detail=f"no {places[0]}; only scripts that use Azure ML need it",
-        command="download config.json from your workspace's page in the Azure portal, into .azureml/",
+        detail=f"no {config}; run-remote needs it, make rehearse does not",
+        command=f"download config.json from your workspace's page in the Azure portal, into {config.parent}/",
     )

@@ -145,3 +145,9 @@ class AzureError(ParityError):
     """Azure ML, or the rehearsal workspace in its place, refused: login, workspace, compute, environment or run."""
 
     exit_code = 27
+
+
+class TrackingError(ParityError):
+    """A tracking server is none, does not answer, or refused what was sent."""
+
+    exit_code = 28

@@ -10,16 +10,16 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from . import project
 from .errors import SettingsError, nearest
+from .project import FILE as FILE
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-FILE = "parity.toml"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(?:[._-][a-z0-9]+)*$")]
 # A host with a dot or a port, or localhost, as Docker tells a registry from a folder of its Hub; then folders
@@ -29,6 +29,9 @@ Registry = Annotated[
 ]
 Size = Annotated[str, Field(pattern=r"^[1-9]\d*[bkmg]$")]
 Platform = Literal["linux-64", "linux-aarch64"]
+# A datastore of the workspace and a folder in it
+DatastorePath = Annotated[str, Field(pattern=r"^$|^[A-Za-z0-9_-]+(?:/[A-Za-z0-9_@=+,. -]+)+$")]
+Experiment = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,254}$")]  # as azureml-core 1.61 has it
 
 
 class _Section(BaseModel):
@@ -77,6 +80,20 @@ class Data(_Section):
 
     path: str = "data"
     dataset: Literal["cifar-10", "none"] = "cifar-10"
+    remote: DatastorePath = "workspaceblobstore/parity/data"
+
+    @field_validator("remote")
+    @classmethod
+    def _folders(cls, remote: str) -> str:
+        if any(part in (".", "..") for part in remote.split("/")):
+            raise ValueError(f"{remote!r}: neither . nor .. is a folder of a datastore")
+        return remote
+
+    @property
+    def datastore(self) -> tuple[str, str]:
+        """`remote` as (datastore, path in it); two empty strings where it is not set."""
+        name, _, path = self.remote.partition("/")
+        return name, path
 
 
 class Resources(_Section):
@@ -84,6 +101,7 @@ class Resources(_Section):
 
     shm_size: Size = "2g"
     gpu: Literal["auto", "none"] = "auto"
+    nodes: Annotated[int, Field(ge=1)] = 1
 
     @property
     def shm_bytes(self) -> int:
@@ -91,10 +109,36 @@ class Resources(_Section):
         return _bytes(self.shm_size)
 
 
+class AzureML(_Section):
+    """[azureml]: the workspace, and where in it runs go. The three names, all or none, take the place of `config`."""
+
+    config: str = ".azureml/config.json"
+    subscription: str = ""
+    resource_group: str = ""
+    workspace: str = ""
+    experiment: Experiment = "parity"
+    compute: str = "cpu-cluster"
+    auth: Literal["auto", "cli", "service-principal", "msi", "interactive"] = "auto"
+
+    @model_validator(mode="after")
+    def _whole(self) -> AzureML:
+        names = {"subscription": self.subscription, "resource_group": self.resource_group, "workspace": self.workspace}
+        missing = [name for name, value in names.items() if not value]
+        if missing and len(missing) < len(names):
+            raise ValueError(f"{', '.join(missing)} must be set too, or none of {', '.join(names)}")
+        return self
+
+
 class Snapshot(_Section):
     """[snapshot]: which files of the source directory go."""
 
     rules: Literal["v1", "v2"] = "v1"
+
+
+class Compare(_Section):
+    """[compare]: when the metrics of two runs are taken as the same."""
+
+    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 class Settings(_Section):
@@ -106,7 +150,9 @@ class Settings(_Section):
     run: Run = Run()
     data: Data = Data()
     resources: Resources = Resources()
+    azureml: AzureML = AzureML()
     snapshot: Snapshot = Snapshot()
+    compare: Compare = Compare()
 
     def for_platform(self, platform: str) -> Settings:
         """The same settings for another platform; SettingsError if it is none of those that [image] platform takes."""
@@ -122,7 +168,7 @@ class Settings(_Section):
     @property
     def state(self) -> Path:
         """What is made here and never committed."""
-        return self.root / ".parity"
+        return self.root / project.STATE
 
     @property
     def cache(self) -> Path:
@@ -137,7 +183,7 @@ class Settings(_Section):
     @property
     def runs(self) -> Path:
         """The records, one folder a run."""
-        return self.root / "runs"
+        return self.root / project.RUNS
 
     @property
     def data_path(self) -> Path:
@@ -155,14 +201,7 @@ def load(directory: Path | None = None) -> Settings:
 
     Errors: SettingsError with file, key, what was found, what is allowed and the nearest name.
     """
-    start = (directory or Path.cwd()).resolve()
-    root = next((folder for folder in (start, *start.parents) if (folder / FILE).is_file()), None)
-    if root is None:
-        raise SettingsError(
-            f"no {FILE} in {start} or above it",
-            expected=f"a {FILE} in the project's folder; an empty one will do",
-            command=f"cd to your project, or: touch {FILE}",
-        )
+    root = project.find(directory)
     path = root / FILE
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -190,6 +229,8 @@ def _explain(path: Path, detail: Any) -> str:
         return f"{where} = {found!r}: allowed: {', '.join(allowed)}{nearest(str(found), allowed)}"
     if detail["type"] == "string_pattern_mismatch":
         return f"{where} = {found!r}: must match {context['pattern']}"
+    if detail["type"] == "greater_than_equal":
+        return f"{where} = {found!r}: must be {context['ge']} or more"
     if detail["type"] == "value_error":
         return f"{where}: {context['error']}"
     return f"{where} = {found!r}: {detail['msg'][0].lower()}{detail['msg'][1:]}, found {type(found).__name__}"

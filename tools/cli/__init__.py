@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import ParityError
-from . import images, rehearsal, runs, shared
+from . import history, images, records, registration, rehearsal, remote, report, runs, shared
 
 app = typer.Typer(
     name="parity",
@@ -147,5 +147,19 @@ app.command(
     epilog="Example: python -m tools run-local -- --epochs 1",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )(runs.run_local)
+app.command(
+    epilog="Example: python -m tools run-remote -- --epochs 1",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(remote.run_remote)
+app.command(
+    epilog="Example: python -m tools rehearse -- --epochs 1",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(remote.rehearse)
+app.command(epilog="Example: python -m tools data-push")(remote.data_push)
+app.add_typer(history.history, name="runs")
+app.command(epilog="Example: python -m tools compare last-local last-remote")(records.compare)
+app.command(epilog="Example: python -m tools report last-local last-remote")(report.report)
+app.command(epilog="Example: python -m tools clean-remote --yes")(remote.clean_remote)
 app.add_typer(rehearsal.rehearsal, name="rehearsal")
+app.command(epilog="Example: python -m tools register --check")(registration.register)
 app.command(epilog="Example: python -m tools doctor --json")(doctor)

@@ -84,20 +84,21 @@ def run_local(
     from .. import engine
     from ..targets import local
 
-    taken = _snapshot()  # before any work: an over-limit one is refused
+    taken = take_snapshot()  # before any work: an over-limit one is refused
     settings, spec = shared.spec(env)
     client = engine.ensure()
     run_spec = _run_spec(settings, spec, taken, tuple(context.args), client)
-    with _terminable():
+    with terminable():
         local.recover(client, settings.runs)
-        record = local.run(client, run_spec, settings.runs, show=_pass_on)
+        record = local.run(client, run_spec, settings.runs, show=pass_on)
     where = os.path.relpath(record.folder)
     shared.say(f"Run {record.id} {record.status}: {where}/run.json, stdout.log, outputs/")
     shared.answer(record.to_json() if as_json else record.id)
     raise typer.Exit(INTERRUPTED if record.status == "canceled" else record.exit_code or 0)
 
 
-def _snapshot() -> Snapshot:
+def take_snapshot() -> Snapshot:
+    """The snapshot of [run] source; SnapshotError where Azure ML would refuse it."""
     from .. import snapshot
     from ..settings import load
 
@@ -128,18 +129,20 @@ def _run_spec(
         resources=Resources(
             shm_bytes=settings.resources.shm_bytes,
             gpu=settings.resources.gpu == "auto" and engine.has_gpu(client),
+            nodes=settings.resources.nodes,
         ),
         stand_ins=(*image.stand_ins, *prepared.stand_ins),
     )
 
 
-def _pass_on(output: bytes) -> None:
+def pass_on(output: bytes) -> None:
+    """Shows what a run prints, as it comes."""
     sys.stderr.buffer.write(output)
     sys.stderr.buffer.flush()
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM ends a run as Ctrl-C does: its container goes with it."""
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -17,11 +17,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from .. import files
+from .. import files, processes
 from .contract import Contract
-from .spec import RunSpec
+
+if TYPE_CHECKING:
+    from .spec import RunSpec  # to read a record takes nothing of what makes one
 
 SCHEMA = 1
 METRICS = "metrics.jsonl"
@@ -31,7 +33,10 @@ Status = Literal["preparing", "running", "completed", "failed", "canceled", "int
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One run. folder: runs/<id>; times are UTC, ISO 8601; ingredients: as run.json has them."""
+    """One run. folder: runs/<id>; times are UTC, ISO 8601; ingredients: as run.json has them.
+
+    remote: where it is in a workspace of Azure ML, None for a local run.
+    """
 
     folder: Path
     uuid: str
@@ -44,6 +49,7 @@ class Record:
     ended: str | None = None
     exit_code: int | None = None
     error: str | None = None
+    remote: Mapping[str, Any] | None = None
 
     @property
     def id(self) -> str:
@@ -147,4 +153,5 @@ def _this_machine() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
+        "process": processes.this(),  # by which a run whose tool was killed is told
     }

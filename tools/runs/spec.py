@@ -22,10 +22,11 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What the container gets. shm_bytes: the size of /dev/shm; gpu: all GPUs of the machine."""
+    """What the container gets. shm_bytes: the size of /dev/shm; gpu: all GPUs of the machine; nodes: machines."""
 
     shm_bytes: int
     gpu: bool
+    nodes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
