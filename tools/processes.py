@@ -1,9 +1,12 @@
-"""Names for processes that outlive them: a process id alone is given to another one later."""
+"""Processes: names that outlive them, since a process id alone is given to another one later; and the collector."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -24,6 +27,18 @@ def alive(name: str) -> bool:
     except PermissionError:
         pass  # it is there, and someone else's
     return _started(int(pid)) == started
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without garbage collection, which would look at a hundred thousand objects in the making again and again."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def _started(pid: int) -> str:

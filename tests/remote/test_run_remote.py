@@ -53,7 +53,8 @@ pathlib.Path("outputs/deep/report.json").write_text(json.dumps(seen))
 pathlib.Path("logs/note").write_text("kept")
 """
 WAITS = """
-import pathlib, time
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 pathlib.Path("outputs/checkpoint").write_text("step 1")
 print("waiting", flush=True)
 time.sleep(600)
@@ -200,13 +201,23 @@ def test_run_local_and_rehearse_run_the_same(another: Callable[..., Rehearsal]) 
 # --- run-remote
 
 
-def test_stdout_is_the_runs_page_and_the_log_goes_to_stderr(place: Rehearsal) -> None:
-    sources(place, train=REPORT)
+@pytest.fixture(scope="module")
+def finished(place: Rehearsal) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """What run-remote said, and the folder of its record."""
+    sources(place, train=REPORT, part="y = 2")
     done = parity(place, "run-remote", "--", *ARGUMENTS)
     assert done.returncode == 0, done.stderr
+    return done, newest(place)
+
+
+Finished = tuple[subprocess.CompletedProcess[str], Path]
+
+
+def test_stdout_is_the_runs_page_and_the_log_goes_to_stderr(finished: Finished) -> None:
+    done, folder = finished
     assert re.fullmatch(r"http\S+/runs/\S+\?wsid=\S+\n", done.stdout)
     assert re.findall(r"step=(\d)", done.stderr) == list("12345")
-    table = record(place)
+    table = json.loads((folder / "run.json").read_text())
     assert (table["target"], table["status"]) == ("azureml", "completed")
     assert table["remote"]["workspace"] == "rehearsal"
     assert table["remote"]["compute"]["vm_size"] == "STANDARD_D2_V2"
@@ -214,10 +225,8 @@ def test_stdout_is_the_runs_page_and_the_log_goes_to_stderr(place: Rehearsal) ->
     assert table["id"] in table["remote"]["portal"]
 
 
-def test_a_run_says_what_it_is_made_of_in_its_tags(place: Rehearsal) -> None:
-    sources(place, train=REPORT)
-    assert parity(place, "run-remote").returncode == 0
-    table = record(place)
+def test_a_run_says_what_it_is_made_of_in_its_tags(place: Rehearsal, finished: Finished) -> None:
+    table = json.loads((finished[1] / "run.json").read_text())
     tags = history(place, f"runs/{table['id']}")["tags"]
     ingredients = table["ingredients"]
     assert tags["parity.project"] == "parity"
@@ -227,17 +236,14 @@ def test_a_run_says_what_it_is_made_of_in_its_tags(place: Rehearsal) -> None:
     assert table["remote"]["image"].endswith(tags["parity.image"])
 
 
-def test_what_was_sent_is_the_snapshot_that_was_recorded(place: Rehearsal) -> None:
-    sources(place, train=REPORT, part="y = 2")
-    assert parity(place, "run-remote").returncode == 0
-    folder = newest(place)
-    sent = json.loads((folder / "outputs" / "deep" / "report.json").read_text())["files"]
-    lines = ""
-    for path in sorted(sent):
-        content = (place.root / "trainer" / path).read_bytes()
-        assert hashlib.sha256(content).hexdigest() == sent[path]
-        lines += f"{path}\0{len(content)}\0{sent[path]}\n"
-    assert hashlib.sha256(lines.encode()).hexdigest() == record(place)["ingredients"]["snapshot"]["digest"]
+def test_what_was_sent_is_the_snapshot_that_was_recorded(finished: Finished) -> None:
+    folder = finished[1]
+    report = json.loads((folder / "outputs" / "deep" / "report.json").read_text())
+    sizes = {"train.py": len(REPORT), "part.py": len("y = 2")}
+    assert report["files"].keys() == sizes.keys()
+    lines = "".join(f"{path}\0{sizes[path]}\0{sha256}\n" for path, sha256 in sorted(report["files"].items()))
+    recorded = json.loads((folder / "run.json").read_text())["ingredients"]["snapshot"]["digest"]
+    assert hashlib.sha256(lines.encode()).hexdigest() == recorded
 
 
 def test_a_failing_script_gives_its_exit_code_and_keeps_what_it_wrote(place: Rehearsal) -> None:
@@ -501,7 +507,7 @@ def test_the_azure_clis_login_is_enough(place: Rehearsal, tmp_path: Path) -> Non
 def test_a_login_that_the_workspace_does_not_take_says_how_to_get_one(place: Rehearsal, tmp_path: Path) -> None:
     claims = "eyJ0aWQiOiAidCIsICJleHAiOiA0MTAyNDQ0ODAwfQ"  # tid t, exp 2100
     variables = {name: value for name, value in place.variables().items() if name != "MSI_ENDPOINT"}
-    path = az(tmp_path, f"eyJhbGciOiAibm9uZSJ9.{claims}.x")
+    path = az(tmp_path, f"eyJhbGciOiAibm9uZSJ9.{claims}.eA")
     done = place.parity("data-push", **variables, HOME=str(place.home), PATH=path)
     assert done.returncode == 27
     assert "az login" in done.stderr
@@ -526,7 +532,7 @@ def test_cleaning_ends_only_what_this_project_made(place: Rehearsal) -> None:
     run_id = detached(place)
     place.answer("""
         from azureml.core import Experiment
-        run = Experiment(ws, "somebody-elses").start_logging()
+        run = Experiment(ws, "somebody-elses").start_logging(snapshot_directory=None)
         run.complete()
         print(1)
     """)

@@ -71,6 +71,10 @@ def test_an_argument_gets_through_bash_as_it_is(tmp_path: Path, argument: str) -
             "no such snapshot",
         ),
         ("AuthenticationException:\n\tMessage: AADSTS7000215: Invalid client secret\n", "AADSTS7000215"),
+        (
+            'Message: =====\n\nWhile attempting to take snapshot of x\n{"error": {"message": "=====\\n\\nToo large"}}',
+            "Too large",
+        ),
         ("", "no reason given"),
     ],
 )

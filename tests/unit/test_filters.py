@@ -133,6 +133,7 @@ def pages(rows: list[Row], **options: Any) -> list[Row]:
     while True:
         one = page(rows, token=token, **options)
         found += one.items
+        assert len(found) <= len(rows), "something was given twice"
         if (token := one.token) is None:
             return found
 

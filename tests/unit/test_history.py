@@ -147,10 +147,13 @@ def killed() -> str:
     ).stdout.strip()
 
 
-@pytest.mark.parametrize("status", ["preparing", "running"])
-def test_a_record_of_a_killed_tool_is_marked(project: Path, status: str) -> None:
+@pytest.mark.parametrize(("status", "by"), [("preparing", "list"), ("running", "name")])
+def test_a_record_of_a_killed_tool_is_marked(project: Path, status: str, by: str) -> None:
     record = Recorded(status=status, host={"process": killed()}).write(project / "runs", 9)
-    assert history.entries(project / "runs", project / ".parity")[-1].status == "interrupted"
+    if by == "list":
+        assert history.entries(project / "runs", project / ".parity")[-1].status == "interrupted"
+    else:
+        assert history.find(project / "runs", "last").status == "interrupted"
     marked = records.read(record.folder)
     assert (marked.status, marked.error) == ("interrupted", "the process that followed it is gone")
     assert marked.ended
@@ -161,7 +164,6 @@ def test_what_still_runs_is_not_marked(project: Path) -> None:
     Recorded(status="running", host={"process": processes.this()}).write(runs, 7)
     Recorded(status="running", host={"process": "elsewhere/1/2"}).write(runs, 8)  # another machine's, on a shared disk
     Recorded(status="running", host={"process": killed()}, remote={"run_id": "x"}).write(runs, 9)
-    history.settle(runs, project / ".parity")
     assert numbers(project, Filter(status="running")) == [3, 7, 8, 9]
 
 

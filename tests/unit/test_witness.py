@@ -79,12 +79,12 @@ def test_a_fact_that_cannot_be_had_takes_no_other_with_it(tmp_path: Path) -> Non
 
 
 def test_no_value_of_a_variable_is_written(tmp_path: Path) -> None:
-    run(tmp_path, "/bin/true", SECRET="hunter2-hunter2", SET="swordfish-swordfish", PARITY_VARIABLES="SET,GONE")
+    run(tmp_path, "/bin/true", EMPTY="", SECRET="hunter2-hunter2", SET="swordfish-swordfish", PARITY_VARIABLES="SET,GONE")
     text = (tmp_path / "outputs" / "parity" / "witness.json").read_text()
     assert "hunter2" not in text
     assert "swordfish" not in text
     seen = noted(tmp_path)["variables"]
-    assert {"SECRET", "SET"} <= set(seen["names"])
+    assert {"EMPTY", "SECRET", "SET"} <= set(seen["names"])
     assert set(seen["set"]) == {"SET", "GONE"}
     again = tmp_path / "again"
     again.mkdir()
@@ -94,7 +94,10 @@ def test_no_value_of_a_variable_is_written(tmp_path: Path) -> None:
 
 
 def test_variables_that_each_run_has_of_its_own_are_not_a_difference(tmp_path: Path) -> None:
-    run(tmp_path, "/bin/true", AZUREML_RUN_ID="a", MLFLOW_RUN_ID="b", HOSTNAME="c")
+    brought = "/mnt/azureml/cr/j/0a/cap/lifecycler/wd"
+    of_the_service = {"PYTHONPATH": f"{brought}/python", "SSL_CERT_FILE": f"{brought}/authorities.pem"}
+    run(tmp_path, "/bin/true", AZUREML_RUN_ID="a", MLFLOW_RUN_ID="b", HOSTNAME="c", **of_the_service)
+    assert noted(tmp_path)["python"]["pythonpath"] == ""
     assert set(noted(tmp_path)["variables"]["names"]) - {"LC_CTYPE"} == {"PATH"}  # Python itself may set the one
 
 

@@ -156,12 +156,11 @@ def export(
 
 
 def _found(*names: str) -> tuple[Settings, list[Record]]:
-    """The records of those names, after what a killed tool left was marked."""
+    """The settings, and the records of those names."""
     from .. import settings
     from ..runs import history
 
     loaded = settings.load()
-    history.settle(loaded.runs, loaded.state)
     return loaded, [history.find(loaded.runs, name) for name in names]
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .. import processes
 from ..runs.record import METRICS
 
 Value = float | None
@@ -79,7 +80,8 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     if not content.endswith(b"\n"):
         content = content[: content.rfind(b"\n") + 1]
     document = b"[" + content.strip().replace(b"\n", b",") + b"]"  # reads four times faster than its lines
-    found: list[dict[str, Any]] = json.loads(document)
+    with processes.uncollected():
+        found: list[dict[str, Any]] = json.loads(document)
     return found
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -58,28 +58,24 @@ class Filter:
 def entries(runs: Path, memory: Path, wanted: Filter | None = None) -> list[Entry]:
     """The runs that fit, the oldest first, after what a killed tool left was marked. memory: a folder for the index."""
     found = index.entries(runs, memory)
-    if lost := [entry for entry in found if _lost(entry)]:
-        _interrupt(runs, lost)
+    if lost := [entry for entry in found if _lost(entry.status, entry.remote, entry.owner)]:
+        for entry in lost:
+            find(runs, entry.id)
         found = index.entries(runs, memory)
     return [entry for entry in found if wanted is None or wanted.fits(entry)]
-
-
-def settle(runs: Path, memory: Path) -> None:
-    """Marks as interrupted the records of tools that were killed; what a workspace runs is its own to tell."""
-    entries(runs, memory)
 
 
 def find(runs: Path, name: str) -> Record:
     """The run of that name: its id, the beginning of one id, `last`, `last-local` or `last-remote`.
 
-    It reads no more records than it must. Errors: RunError with what is there instead.
+    Marked first, if a killed tool left it. It reads no more records than it must. Errors: RunError with what is there.
     """
     names = _names(runs)
     if name in (LAST, LAST_LOCAL, LAST_REMOTE):
         for each in reversed(names):
             record = _read(runs / each)
             if record and (name == LAST or (record.target == LOCAL) == (name == LAST_LOCAL)):
-                return record
+                return _settled(record)
         kind = {LAST: "run", LAST_LOCAL: "local run", LAST_REMOTE: "remote run"}[name]
         verb = "make run-remote, or: make rehearse" if name == LAST_REMOTE else "make run-local"
         raise RunError(f"there is no {kind} in {runs}", command=verb)
@@ -95,7 +91,7 @@ def find(runs: Path, name: str) -> Record:
         )
     folder = runs / (name if name in fitting else fitting[0])
     try:
-        return records.read(folder)
+        return _settled(records.read(folder))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{folder / 'run.json'} cannot be read: {error}") from error
 
@@ -128,25 +124,26 @@ def moment(text: str, *, now: datetime | None = None) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
 
 
-def _lost(entry: Entry) -> bool:
-    """Whether the process that made and followed it is gone, and no workspace has it."""
-    return not entry.over and not entry.remote and entry.owner is not None and not processes.alive(entry.owner)
+def _lost(status: str, remote: bool, owner: str | None) -> bool:
+    """Whether the process that made and followed a run is gone, and no workspace has it to tell what became of it."""
+    return status not in index.FINISHED and not remote and owner is not None and not processes.alive(owner)
 
 
-def _interrupt(runs: Path, lost: Iterable[Entry]) -> None:
-    for entry in lost:
-        log.warning("Run %s was interrupted: the process that followed it is gone", entry.id)
-        record = _read(runs / entry.id)
-        if record and record.status not in index.FINISHED:
-            with files.disk_errors(record.folder, "mend the folder's permissions"):
-                record.write(status="interrupted", ended=records.now(), error="the process that followed it is gone")
+def _settled(record: Record) -> Record:
+    """The record, marked as interrupted if the process that followed it is gone."""
+    if not _lost(record.status, record.remote is not None, record.host.get("process")):
+        return record
+    log.warning("Run %s was interrupted: the process that followed it is gone", record.id)
+    with files.disk_errors(record.folder, "mend the folder's permissions"):
+        return record.write(status="interrupted", ended=records.now(), error="the process that followed it is gone")
 
 
 def _names(runs: Path) -> list[str]:
     """The folders of runs, the oldest first."""
     if not runs.is_dir():
         return []
-    return sorted(each.name for each in runs.iterdir() if not each.name.startswith(".") and each.is_dir())
+    with os.scandir(runs) as found:  # without a look at each, of which there may be ten thousand
+        return sorted(each.name for each in found if not each.name.startswith(".") and each.is_dir())
 
 
 def _read(folder: Path) -> Record | None:

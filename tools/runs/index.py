@@ -7,7 +7,6 @@ entry was made, and whatever is missing, odd or older is read from the record it
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import time
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .. import files
+from .. import files, processes
 from ..errors import DiskError
 
 FILE = "runs.json"
@@ -58,7 +57,7 @@ def entries(runs: Path, memory: Path) -> list[Entry]:
     found: list[Entry] = []
     kept: dict[str, list[Any]] = {}
     old = time.time_ns() - YOUNG
-    with _no_collection(), _folder(runs) as descriptor:
+    with processes.uncollected(), _folder(runs) as descriptor:
         for name in sorted(os.listdir(descriptor)) if descriptor is not None else ():  # noqa: PTH208 - a descriptor
             try:
                 facts = os.stat(f"{name}/run.json", dir_fd=descriptor)
@@ -126,13 +125,3 @@ def _folder(path: Path) -> Iterator[int | None]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without garbage collection, which would look at a hundred thousand live objects again and again."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

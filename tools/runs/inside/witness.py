@@ -19,6 +19,7 @@ SCHEMA = 1
 HASHED_BYTES = 32_000_000  # of the snapshot; what is larger is noted by its size, to stay within 150 ms
 VARIABLES = "PARITY_VARIABLES"
 NOTE = "PARITY_NOTE"  # tells hook.py where the note is
+SERVICE = "/mnt/azureml/cr/"  # where the service keeps what it brings to a run; no two runs have the same folder there
 INCONSTANT = ("AZUREML_", "AZURE_ML_", "MLFLOW_", "PARITY_", "HOSTNAME", "OLDPWD", "PWD", "SHLVL", "_")
 
 
@@ -65,7 +66,7 @@ def python():
         "version": sys.version,
         "prefix": sys.prefix,
         "path": [each for each in sys.path if each not in ("", os.path.dirname(os.path.abspath(__file__)))],
-        "pythonpath": os.environ.get("PYTHONPATH", ""),
+        "pythonpath": own("PYTHONPATH"),
         "site_packages": site_packages(),
     }
 
@@ -111,10 +112,16 @@ def files():
 
 
 def variables():
-    """The names of all variables but those that each run has values of its own for; the hashes of those that we set."""
+    """The names of all variables but those that each run has its own of; the hashes of those that we set."""
     ours = set(filter(None, os.environ.get(VARIABLES, "").split(",")))
-    names = sorted(name for name in os.environ if not name.startswith(INCONSTANT))
+    theirs = [name for name, value in os.environ.items() if value and not own(name)]
+    names = sorted(name for name in os.environ if name not in theirs and not name.startswith(INCONSTANT))
     return {"names": names, "set": {name: digest(os.environ.get(name, "")) for name in sorted(ours)}}
+
+
+def own(name):
+    """A variable without the paths that the service put into it."""
+    return ":".join(each for each in os.environ.get(name, "").split(":") if not each.startswith(SERVICE))
 
 
 def process():

@@ -108,7 +108,7 @@ def useful(text: str) -> str:
     lines = [line.strip() for line in (said or text).splitlines()]
     lines.sort(key=lambda line: not re.match(r"Message:\s*\w|Message:\s*\(", line))  # of the SDK's own form
     lines = [re.sub(r"^(?:Message|\w+(?:Exception|Error)):\s*", "", line) for line in lines]
-    line = next((line for line in lines if line and line not in "{}[]"), "no reason given")
+    line = next((line for line in lines if re.search(r"\w", line)), "no reason given")
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
