@@ -11,7 +11,7 @@ DETACHED = $(if $(DETACH),--detach)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-azure engine lock image push data snapshot run-local rehearse run-remote data-push clean-remote \
-        register doctor lint test clean clean-cache
+        register compare doctor lint test clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r verb text; \
@@ -56,6 +56,9 @@ clean-remote: .venv/azure.done ## what this project made in the workspace: liste
 
 register: .venv/azure.done ## the image, by digest, as a version of an Azure ML Environment; prints name:version
 	@$(PARITY) register $(WITH_ENV) $(ARGS)
+
+compare: setup ## what two runs had in common, and the verdict: A=run B=run; default: the last local and remote one
+	@$(PARITY) compare $(or $(A),last-local) $(or $(B),last-remote) $(ARGS)
 
 doctor: setup ## what is missing on this machine, and what to type
 	@$(PARITY) doctor $(ARGS)

@@ -58,11 +58,11 @@ def export(records: Sequence[Record], uri: str, *, experiment: str) -> Iterator[
     for record in records:
         if record.status not in ENDS:
             raise RunError(f"run {record.id} is {record.status}", expected="a run that is over")
-    if urlsplit(uri).scheme not in ("http", "https"):
+    if urlsplit(uri).scheme not in ("http", "https") or not urlsplit(uri).hostname:
         raise TrackingError(
-            f"{uri} is no address of an MLflow server",
+            f"{uri!r} is no address of an MLflow server",
             expected="http://HOST:PORT or https://HOST:PORT",
-            command=f"mlflow server --backend-store-uri {uri}, then its address",
+            command="mlflow server --backend-store-uri STORE, then its address",
         )
     with httpx.Client(base_url=uri.rstrip("/") + "/", headers=_bearer(), auth=_login(), timeout=TIMEOUT) as client:
         server = Server(client, uri.rstrip("/"))

@@ -44,7 +44,9 @@ def test_the_container_is_what_azure_ml_gives(project: Make) -> None:
     root = f"/mnt/azureml/cr/j/{record['uuid']}"
     assert report["cwd"] == f"{root}/exe/wd"
     assert report["arguments"] == ["--data", f"{root}/cap/data-capability/wd/data", "--note", "it's $HOME; here"]
-    assert report["files"] == [".amlignore", "lib", "lib/part.py", "logs", "outputs", "run.sh", "train.py"]
+    snapshot = [".amlignore", "lib", "lib/part.py", "run.sh", "train.py"]
+    witnessed = ["outputs/parity", "outputs/parity/witness.json"]
+    assert report["files"] == sorted([*snapshot, "logs", "outputs", *witnessed])
     assert (report["uid"], report["home"], report["shm"]) == (0, "/root", 512 * 2**20)
     assert (report["data"], report["data_writable"], report["executable"]) == ("1 2 3\n", False, False)
     assert report["variables"]["GREETING"] == "hello world"

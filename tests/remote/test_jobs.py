@@ -543,11 +543,11 @@ LOGS = """
 import sys
 from azureml.core import Run
 run = Run.get_context(allow_offline=False)
-for number in range(1000):
-    run.log("loss", number / 8)
 with run.child_run("child") as child:
     child.log("own", 1)
 run.tag("seen", "inside")
+for number in range(1000):
+    run.log("loss", number / 8)
 raise SystemExit(int(sys.argv[1]))
 """
 

@@ -31,7 +31,7 @@ def load(root: Path, text: str = "") -> settings_.Settings:
 def spec(root: Path, command: str, *arguments: str) -> RunSpec:
     image = {field.name: () if field.name == "stand_ins" else "x" for field in dataclasses.fields(Image)}
     return RunSpec(
-        image=Image(**image),
+        image=Image(**{**image, "witnessed": False}),
         snapshot=Snapshot(source=root, files=(), digest=DIGEST),
         command=command,
         arguments=arguments,
@@ -45,7 +45,7 @@ def spec(root: Path, command: str, *arguments: str) -> RunSpec:
 @pytest.mark.parametrize("argument", ["a b", "it's", 'say "hi"', "$HOME", "a;b", "*", "", "ü#%", "back\\slash", "a\nb"])
 def test_an_argument_gets_through_bash_as_it_is(tmp_path: Path, argument: str) -> None:
     command = f"{sys.executable} -c 'import json, sys; print(json.dumps(sys.argv[1:]))' {{data}}/x_{{data}}"
-    line = submission.command_line(spec(tmp_path, command, argument))
+    line = spec(tmp_path, command, argument).line
     done = subprocess.run(
         ["/bin/bash", "-c", line],
         env={"AZUREML_DATAREFERENCE_data": "/mnt/d", "PATH": os.environ["PATH"]},

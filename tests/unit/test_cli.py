@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VERBS = ["engine", "lock", "image", "push", "data", "snapshot", "run-local", "register", "doctor"]
+VERBS = ["engine", "lock", "image", "push", "data", "snapshot", "run-local", "register", "compare", "doctor"]
 
 
 def parity(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,7 @@ import shlex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.runs.contract import Contract
+from tools.runs.contract import Contract, line
 
 contract = Contract(run_id="20260101-000000-000-abcd", run_uuid="0" * 32)
 
@@ -14,14 +14,17 @@ def test_the_working_directory_and_inputs_lie_where_azure_ml_puts_them() -> None
 
 
 def test_an_input_stands_in_the_command_where_its_name_stood() -> None:
-    command = contract.command("python train.py --data-path {data} --note '{other}'", ["data"])
-    assert command == f"python train.py --data-path {contract.input_path('data')} --note '{{other}}'"
+    command = line("python train.py --data-path {data} --note '{other}'", ["data"], witnessed=False)
+    assert command == "python train.py --data-path ${AZUREML_DATAREFERENCE_data} --note '{other}'"
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))))
 def test_arguments_reach_the_command_as_they_were_given(arguments: list[str]) -> None:
-    command = contract.command("python train.py", [], arguments)
-    assert shlex.split(command) == ["python", "train.py", *arguments]
+    plain = line("python train.py", [], arguments, witnessed=False)
+    assert shlex.split(plain) == ["python", "train.py", *arguments]
+    *witness, shell, flag, command = shlex.split(line("python train.py", [], arguments, witnessed=True))
+    assert (witness[-2:], shell, flag) == (["/opt/parity/witness.py", "outputs/parity/witness.json"], "/bin/bash", "-c")
+    assert command == plain
 
 
 def test_variables_name_the_run_and_its_inputs() -> None:

@@ -1,3 +1,4 @@
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -5,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tools.errors import RehearsalError
 from tools.rehearsal import times
 from tools.rehearsal.artifacts import Artifacts
 from tools.rehearsal.blobs import Blobs
@@ -129,3 +131,16 @@ def test_moments_are_read_as_clients_write_them(text: str, expected: str) -> Non
 @pytest.mark.parametrize("text", ["", "now", "2026-13-01", "2026-01-31T25:00:00Z", "12:00"])
 def test_what_is_no_moment_is_none(text: str) -> None:
     assert times.parse(text) is None
+
+
+def test_a_state_of_another_version_is_refused_with_what_to_do_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "workspace.sqlite"
+    Store(path).close()
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE runs (id TEXT)")
+        database.execute("PRAGMA user_version = 999")
+    with pytest.raises(RehearsalError, match="format 999") as refused:
+        Store(path)
+    assert refused.value.command.startswith(f"rm -r {tmp_path}")
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT count(*) FROM runs").fetchone() == (0,)

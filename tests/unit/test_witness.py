@@ -79,7 +79,14 @@ def test_a_fact_that_cannot_be_had_takes_no_other_with_it(tmp_path: Path) -> Non
 
 
 def test_no_value_of_a_variable_is_written(tmp_path: Path) -> None:
-    run(tmp_path, "/bin/true", EMPTY="", SECRET="hunter2-hunter2", SET="swordfish-swordfish", PARITY_VARIABLES="SET,GONE")
+    run(
+        tmp_path,
+        "/bin/true",
+        EMPTY="",
+        SECRET="hunter2-hunter2",
+        SET="swordfish-swordfish",
+        PARITY_VARIABLES="SET,GONE",
+    )
     text = (tmp_path / "outputs" / "parity" / "witness.json").read_text()
     assert "hunter2" not in text
     assert "swordfish" not in text

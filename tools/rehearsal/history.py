@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import getpass
+import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -209,7 +210,11 @@ OF_PATH = {name.lower(): field for name, field in FIELDS.items()}  # names count
 def _user(tenant: str) -> dict[str, Any]:
     """CreatedByDto: whoever runs this workspace."""
     ids = dict.fromkeys(("userObjectId", "userPuId", "userIdp", "userAltSecId", "userIss"))
-    return {**ids, "userTenantId": tenant, "userName": getpass.getuser(), "upn": None}
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name
+        name = str(os.getuid())
+    return {**ids, "userTenantId": tenant, "userName": name, "upn": None}
 
 
 def _dashed(uuid: str) -> str:

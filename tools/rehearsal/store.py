@@ -10,18 +10,30 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ..errors import RehearsalError
+
+FORMAT = 1  # of all tables: raise it with any change of one
+
 
 class Store:
     """The database. Each part of the workspace defines its own tables; any thread may use it."""
 
     def __init__(self, path: Path) -> None:
-        """Opens the file, or makes it."""
+        """Opens the file, or makes it. RehearsalError if it is of another format."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
         self._connection.execute("PRAGMA journal_mode = WAL")  # a commit survives the process, and costs no fsync
         self._connection.execute("PRAGMA synchronous = NORMAL")
+        (known,) = self._connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and known != FORMAT:
+            raise RehearsalError(
+                f"{path} was written by another version of the toolkit (format {known}, and this one has {FORMAT})",
+                command=f"rm -r {path.parent}    (the rehearsal workspace begins anew)",
+            )
+        self._connection.execute(f"PRAGMA user_version = {FORMAT}")
         self._depth = 0
 
     def define(self, schema: str) -> None:

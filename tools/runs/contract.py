@@ -14,6 +14,21 @@ from dataclasses import dataclass
 COLLECTED = ("outputs", "logs")  # folders of the working directory that outlive the container
 USER_LOG = "user_logs/std_log.txt"  # where Azure ML keeps stdout and stderr
 SHELL = ("/bin/bash", "-c")
+NOTES = "outputs/parity"  # where in the working directory the witness writes
+WITNESS = "/opt/env/bin/python -I -S /opt/parity/witness.py"  # a layer of the image (tools/image/witness.py)
+WITNESSED = "PARITY_VARIABLES"  # tells the witness which variables a run sets
+
+
+def line(text: str, inputs: Iterable[str], arguments: Iterable[str] = (), *, witnessed: bool) -> str:
+    """The command line for bash, the same on every target.
+
+    {name} of each input becomes the variable that Azure ML sets to its path; the arguments come last. witnessed:
+    whether the image has the witness, which then goes first.
+    """
+    for name in inputs:
+        text = text.replace(f"{{{name}}}", f"${{AZUREML_DATAREFERENCE_{name}}}")
+    text = " ".join([text, *(shlex.quote(argument) for argument in arguments)])
+    return f"{WITNESS} {NOTES}/witness.json {shlex.join([*SHELL, text])}" if witnessed else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +51,6 @@ class Contract:
     def input_path(self, name: str) -> str:
         """Where an input is mounted, read-only."""
         return f"{self.root}/cap/data-capability/wd/{name}"
-
-    def command(self, text: str, inputs: Iterable[str], arguments: Iterable[str] = ()) -> str:
-        """The command line for bash: {name} of each input becomes its path, and the arguments come last."""
-        for name in inputs:
-            text = text.replace(f"{{{name}}}", self.input_path(name))
-        return " ".join([text, *(shlex.quote(argument) for argument in arguments)])
 
     def variables(self, inputs: Iterable[str]) -> dict[str, str]:
         """The variables that Azure ML sets and that mean something without a workspace."""

@@ -2,6 +2,7 @@
 
 run.json (schema 1): every ingredient of the RunSpec by its digest, times, status, exit code, host and stand-ins.
 stdout.log: what the command printed. outputs/ and logs/: what it wrote. metrics.jsonl: a copy of outputs/metrics.jsonl.
+witness*.json: copies of those in outputs/parity/.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import files, processes
-from .contract import Contract
+from .contract import NOTES, Contract
 
 if TYPE_CHECKING:
     from .spec import RunSpec  # to read a record takes nothing of what makes one
@@ -110,11 +111,12 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-def keep_metrics(record: Record) -> None:
-    """Puts a copy of the metrics where every run, wherever it ran, has them."""
-    written = record.folder / "outputs" / METRICS
-    if written.is_file():
-        shutil.copyfile(written, record.folder / METRICS)
+def keep(record: Record) -> None:
+    """Puts copies of the metrics and of the witness's notes where every run, wherever it ran, has them."""
+    outputs = record.folder / "outputs"
+    for written in (outputs / METRICS, *(record.folder / NOTES).glob("witness*.json")):
+        if written.is_file() and not written.is_symlink():
+            shutil.copyfile(written, record.folder / written.name)
 
 
 def _ingredients(spec: RunSpec) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..image.build import Image
 from ..offline import StandIn
 from ..snapshot import Snapshot
+from . import contract
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +42,14 @@ class RunSpec:
     environment_variables: Mapping[str, str] = field(repr=False)
     resources: Resources
     stand_ins: tuple[StandIn, ...]
+
+    @property
+    def line(self) -> str:
+        """The command line for bash, with its arguments, and the witness where the image has it."""
+        names = [each.name for each in self.inputs]
+        return contract.line(self.command, names, self.arguments, witnessed=self.image.witnessed)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables that the run sets, and for the witness their names."""
+        return {**self.environment_variables, contract.WITNESSED: ",".join(sorted(self.environment_variables))}

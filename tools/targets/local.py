@@ -80,7 +80,7 @@ def _plan(spec: RunSpec, record: Record) -> containers.Plan:
         name=f"parity-{record.id}",
         image=spec.image.id,
         contract=contract,
-        command=contract.command(spec.command, names, spec.arguments),
+        command=spec.line,
         files=[
             containers.File(
                 path=file.path, size=file.size, location=spec.snapshot.source / file.path, sha256=file.sha256
@@ -88,7 +88,7 @@ def _plan(spec: RunSpec, record: Record) -> containers.Plan:
             for file in spec.snapshot.files
         ],
         mounts={contract.input_path(each.name): each.path for each in spec.inputs},
-        variables={**contract.variables(names), **spec.environment_variables},
+        variables={**contract.variables(names), **spec.variables},
         shm_bytes=spec.resources.shm_bytes,
         gpu=spec.resources.gpu,
         labels={RUN: record.id, OWNER: processes.this()},
@@ -123,4 +123,4 @@ def _follow(container: Container, record: Record, show: Callable[[bytes], None])
 def _collect(container: Container, record: Record) -> None:
     with files.disk_errors(record.folder, "make room; the run's record says what it was"):
         containers.collect(container, record.contract, record.folder)
-    records.keep_metrics(record)
+    records.keep(record)

@@ -36,7 +36,7 @@ def collect(run: Run, details: Mapping[str, Any], record: Record) -> Record:
     """
     with files.disk_errors(record.folder, f"make room, then: python -m tools runs attach {record.id}"):
         _download(run, record)
-        records.keep_metrics(record)
+        records.keep(record)
         if not (record.folder / METRICS).exists():
             _metrics(run, record)
     status = STATUSES[details["status"]]

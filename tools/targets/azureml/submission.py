@@ -7,7 +7,6 @@ submitted, the run is found again.
 from __future__ import annotations
 
 import logging
-import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,14 +45,6 @@ def check(settings: Settings) -> None:
             expected='a datastore and a folder, e.g. remote = "workspaceblobstore/parity/data" under [data]',
             command=f"set it in {FILE}, then: make data-push",
         )
-
-
-def command_line(spec: RunSpec) -> str:
-    """The command for bash there: {data} is a variable of Azure ML's, which names the mounted folder."""
-    text = spec.command
-    for each in spec.inputs:
-        text = text.replace(f"{{{each.name}}}", f"${{AZUREML_DATAREFERENCE_{each.name}}}")
-    return " ".join([text, *(shlex.quote(argument) for argument in spec.arguments)])
 
 
 def tags(settings: Settings, spec: RunSpec, image: str) -> dict[str, str]:
@@ -114,13 +105,13 @@ def _configuration(settings: Settings, spec: RunSpec, image: str) -> ScriptRunCo
     nodes = spec.resources.nodes
     configuration = ScriptRunConfig(
         source_directory=str(spec.snapshot.source),
-        command=command_line(spec),
+        command=spec.line,
         compute_target=settings.azureml.compute,
         environment=_environment(settings, spec, image),
         distributed_job_config=PyTorchConfiguration(node_count=nodes) if nodes > 1 else None,
         docker_runtime_config=DockerConfiguration(use_docker=True, shm_size=_shm(spec.resources.shm_bytes)),
     )
-    configuration.run_config.environment_variables = dict(spec.environment_variables)
+    configuration.run_config.environment_variables = spec.variables
     datastore, path = settings.data.datastore
     configuration.run_config.data_references = {
         each.name: DataReferenceConfiguration(datastore_name=datastore, path_on_datastore=path, mode="mount")
@@ -162,7 +153,7 @@ def _unchanged(settings: Settings, spec: RunSpec) -> None:
 def _equal_script(spec: RunSpec, settings: Settings, image: str) -> str:
     """What a person would write; the values of variables stay out, since they may be secrets."""
     return (
-        f"ScriptRunConfig(source_directory={str(spec.snapshot.source)!r}, command={command_line(spec)!r}, "
+        f"ScriptRunConfig(source_directory={str(spec.snapshot.source)!r}, command={spec.line!r}, "
         f"compute_target={settings.azureml.compute!r}, environment=Environment of {image})"
     )
 
