@@ -1,6 +1,6 @@
 # One container, the same on this machine and on Azure ML. `make help` lists the verbs.
 #   ENV=pytorch-aml    another environment: environments/pytorch-aml.yml
-#   ARGS="--epochs 1"  put behind the command (run-local, run-remote, rehearse) or given to the verb
+#   ARGS="--epochs 1"  put behind the command (run-local, run-remote, rehearse, parity) or given to the verb
 #   DETACH=1           run-remote and rehearse only submit
 #   V=1                show the equal commands
 
@@ -11,7 +11,7 @@ DETACHED = $(if $(DETACH),--detach)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-azure engine lock image push data snapshot run-local rehearse run-remote data-push clean-remote \
-        register compare doctor lint test clean clean-cache
+        register compare report parity doctor lint test clean clean-cache
 
 help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r verb text; \
@@ -59,6 +59,12 @@ register: .venv/azure.done ## the image, by digest, as a version of an Azure ML 
 
 compare: setup ## what two runs had in common, and the verdict: A=run B=run; default: the last local and remote one
 	@$(PARITY) compare $(or $(A),last-local) $(or $(B),last-remote) $(ARGS)
+
+report: setup ## runs on one page, with their curves: RUNS="id id"; default: the last local and remote one
+	@$(PARITY) report $(RUNS) $(ARGS)
+
+parity: .venv/azure.done ## run-local, rehearse, compare and report: is it the same there as here?
+	@$(PARITY) parity $(WITH_ENV) -- $(ARGS)
 
 doctor: setup ## what is missing on this machine, and what to type
 	@$(PARITY) doctor $(ARGS)

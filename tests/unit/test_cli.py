@@ -9,7 +9,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-VERBS = ["engine", "lock", "image", "push", "data", "snapshot", "run-local", "register", "compare", "doctor"]
+VERBS = [
+    "engine",
+    "lock",
+    "image",
+    "push",
+    "data",
+    "snapshot",
+    "run-local",
+    "run-remote",
+    "rehearse",
+    "parity",
+    "register",
+    "compare",
+    "report",
+    "doctor",
+]
 
 
 def parity(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import ParityError
-from . import history, images, records, registration, rehearsal, remote, report, runs, shared
+from . import history, images, parity, records, registration, rehearsal, remote, report, runs, shared
 
 app = typer.Typer(
     name="parity",
@@ -136,6 +136,8 @@ class _Lines(logging.Formatter):
         return f"{mark}{record.getMessage()}"
 
 
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}  # what follows -- is the command's
+
 # in the order in which a person meets them
 app.command(epilog="Example: python -m tools engine")(engine)
 app.command(epilog="Example: python -m tools lock --env pytorch --update torchvision")(lock)
@@ -143,18 +145,10 @@ app.add_typer(images.images, name="image")
 app.command(epilog="Example: python -m tools push --env pytorch")(images.push)
 app.command(epilog="Example: python -m tools data")(data)
 app.command(epilog="Example: python -m tools snapshot --fix")(runs.snapshot)
-app.command(
-    epilog="Example: python -m tools run-local -- --epochs 1",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)(runs.run_local)
-app.command(
-    epilog="Example: python -m tools run-remote -- --epochs 1",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)(remote.run_remote)
-app.command(
-    epilog="Example: python -m tools rehearse -- --epochs 1",
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)(remote.rehearse)
+app.command(epilog="Example: python -m tools run-local -- --epochs 1", context_settings=PASSED_ON)(runs.run_local)
+app.command(epilog="Example: python -m tools run-remote -- --epochs 1", context_settings=PASSED_ON)(remote.run_remote)
+app.command(epilog="Example: python -m tools rehearse -- --epochs 1", context_settings=PASSED_ON)(remote.rehearse)
+app.command(epilog="Example: python -m tools parity -- --epochs 1", context_settings=PASSED_ON)(parity.parity)
 app.command(epilog="Example: python -m tools data-push")(remote.data_push)
 app.add_typer(history.history, name="runs")
 app.command(epilog="Example: python -m tools compare last-local last-remote")(records.compare)

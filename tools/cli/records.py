@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -34,12 +35,17 @@ def compare(
     Differences come first: those that break parity, those that may change numbers, harmless ones; then the metrics,
     point by point. The exit code is 0 for parity, 1 for none, 2 if it cannot be told.
     """
+    settings, records = _found(one, two)
+    allowed = settings.compare.tolerance if tolerance is None else tolerance
+    tell(records, allowed, everything=everything, as_json=as_json)
+
+
+def tell(records: Sequence[Record], tolerance: float, *, everything: bool = False, as_json: bool = False) -> NoReturn:
+    """Prints the comparison of two records, and exits with its verdict."""
     from .. import comparison
     from ..comparison import text
 
-    settings, records = _found(one, two)
-    allowed = settings.compare.tolerance if tolerance is None else tolerance
-    told = comparison.compare(*records, tolerance=allowed)
+    told = comparison.compare(*records, tolerance=tolerance)
     if as_json:
         shared.answer(told.to_json())
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ import typer
 
 from ..errors import ImageError, RehearsalError, RunError
 from . import shared
-from .runs import INTERRUPTED, pass_on, take_snapshot, terminable
+from .runs import INTERRUPTED, pass_on, say_where, take_snapshot, terminable
 
 if TYPE_CHECKING:
     from azureml.core import Run, Workspace
@@ -178,21 +178,29 @@ def end(record: Record | None, run_id: str, *, as_json: bool, answer: str | None
     if record is None:
         shared.say(f"Run {run_id} goes on; next: python -m tools runs attach {run_id}")
         raise typer.Exit(INTERRUPTED)
-    where = os.path.relpath(record.folder)
-    shared.say(f"Run {record.id} {record.status}: {where}/run.json, stdout.log, outputs/")
+    say_where(record)
     if as_json:
         shared.answer(record.to_json())
     elif answer is not None:
         shared.answer(answer)
     if record.status == "failed" and record.exit_code is None:
-        raise RunError(f"the run failed: {record.error}", command=f"cat {where}/stdout.log")
+        raise RunError(f"the run failed: {record.error}", command=f"cat {os.path.relpath(record.log)}")
     raise typer.Exit(INTERRUPTED if record.status == "canceled" else record.exit_code or 0)
 
 
-def _run(
-    settings: Settings, env: str | None, arguments: tuple[str, ...], *, target: str, detach: bool, as_json: bool
-) -> None:
-    """All that can be refused comes first, the cheapest first."""
+def run_there(
+    settings: Settings,
+    env: str | None,
+    arguments: tuple[str, ...],
+    *,
+    target: str,
+    announce: Callable[[str], None],
+    detach: bool = False,
+) -> tuple[Record, bool]:
+    """(the record of a run in a workspace, whether it has ended); announce: gets the address of its page.
+
+    All that can be refused comes first, the cheapest first.
+    """
     from ..targets import azureml
     from ..targets.azureml import compute, submission
 
@@ -205,18 +213,24 @@ def _run(
         image, address = _image(settings, spec, target)
         run_spec = _run_spec(settings, workspace, taken, arguments, image, chosen, target)
         run, record = azureml.submit(workspace, settings, run_spec, chosen, image=address, target=target)
-        portal = azureml.portal(run)
-        (shared.say if as_json else shared.answer)(portal)
+        announce(azureml.portal(run))
         sys.stdout.flush()
-        if detach:
-            place.keep = True
-            shared.say(f"Run {record.id} is submitted; next: python -m tools runs attach {record.id}")
-            if as_json:
-                shared.answer(record.to_json())
-            return
-        done = follow(run, record)
+        done = None if detach else follow(run, record)
         place.keep = done is None
-    end(done, record.id, as_json=as_json)
+    return done or record, done is not None
+
+
+def _run(
+    settings: Settings, env: str | None, arguments: tuple[str, ...], *, target: str, detach: bool, as_json: bool
+) -> None:
+    announce = shared.say if as_json else shared.answer
+    record, ended = run_there(settings, env, arguments, target=target, announce=announce, detach=detach)
+    if detach:
+        shared.say(f"Run {record.id} is submitted; next: python -m tools runs attach {record.id}")
+        if as_json:
+            shared.answer(record.to_json())
+    else:
+        end(record if ended else None, record.id, as_json=as_json)
 
 
 def _image(settings: Settings, spec: EnvironmentSpec, target: str) -> tuple[Image, str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import docker
 
     from ..environment.spec import EnvironmentSpec
+    from ..runs.record import Record
     from ..runs.spec import RunSpec
     from ..settings import Settings
     from ..snapshot import Snapshot
@@ -81,20 +82,31 @@ def run_local(
     What follows -- is put behind the command. Builds the image and gets the data first, if need be. Prints the run's
     id; its record is in runs/ID. The exit code is the command's own.
     """
+    record = run_here(env, tuple(context.args))
+    shared.answer(record.to_json() if as_json else record.id)
+    raise typer.Exit(INTERRUPTED if record.status == "canceled" else record.exit_code or 0)
+
+
+def run_here(env: str | None, arguments: tuple[str, ...]) -> Record:
+    """The record of a run on this machine's engine, which has ended; says where it is."""
     from .. import engine
     from ..targets import local
 
     taken = take_snapshot()  # before any work: an over-limit one is refused
     settings, spec = shared.spec(env)
     client = engine.ensure()
-    run_spec = _run_spec(settings, spec, taken, tuple(context.args), client)
+    run_spec = _run_spec(settings, spec, taken, arguments, client)
     with terminable():
         local.recover(client, settings.runs)
         record = local.run(client, run_spec, settings.runs, show=pass_on)
+    say_where(record)
+    return record
+
+
+def say_where(record: Record) -> None:
+    """Says how a run ended, and where its record is."""
     where = os.path.relpath(record.folder)
     shared.say(f"Run {record.id} {record.status}: {where}/run.json, stdout.log, outputs/")
-    shared.answer(record.to_json() if as_json else record.id)
-    raise typer.Exit(INTERRUPTED if record.status == "canceled" else record.exit_code or 0)
 
 
 def take_snapshot() -> Snapshot:
