@@ -208,9 +208,8 @@ def test_what_cannot_run_is_told_at_submit_or_by_the_run(ask: Callable[..., Any]
     assert "--privileged" in seen["argument"]
 
 
-def test_a_lost_snapshot_is_told_with_what_brings_it_back(another: Make, image: str) -> None:
-    lost = another()
-    seen = asking(lost, image)("""
+def test_a_lost_snapshot_is_told_with_what_brings_it_back(ask: Callable[..., Any]) -> None:
+    seen = ask("""
         run = submit("print(1)")
         end(run)
         import requests
@@ -227,14 +226,23 @@ def test_a_lost_snapshot_is_told_with_what_brings_it_back(another: Make, image: 
     assert "submit again" in body["error"]["message"]
 
 
-WAITS = "import time\nopen('outputs/checkpoint', 'w').write('1')\nprint('waiting', flush=True)\ntime.sleep(600)\n"
+WAITS = """
+import signal, sys, time
+def stop(*_):
+    open("outputs/stopped", "w").write("by SIGTERM")
+    sys.exit(1)
+signal.signal(signal.SIGTERM, stop)
+print("waiting", flush=True)
+time.sleep(600)
+"""
+SLEEPS = "trap exit TERM; echo begun; sleep 600 & wait"
 
 
 def test_a_run_is_canceled_in_each_state(ask: Callable[..., Any]) -> None:
     seen = ask(f"""
         one = cluster("one-node", 1)
         running = submit({WAITS!r}, target=one)
-        until(lambda: running.get_status() == "Running" and "user_logs/std_log.txt" in running.get_file_names())
+        until(lambda: "user_logs/std_log.txt" in running.get_file_names() and log(running))
         queued = submit("", target=one)
         until(lambda: queued.get_status() == "Queued")
         queued.cancel()
@@ -257,7 +265,7 @@ def test_a_run_is_canceled_in_each_state(ask: Callable[..., Any]) -> None:
     assert seen["queued"][-1] == "Canceled"
     assert seen["between"] in ("CancelRequested", "Canceled")
     assert seen["running"][0] == "Canceled"
-    assert {"outputs/checkpoint", "user_logs/std_log.txt"} <= set(seen["running"][1])
+    assert {"outputs/stopped", "user_logs/std_log.txt"} <= set(seen["running"][1])
     assert (seen["starting"], seen["preparing"]) == ("Canceled", "Canceled")
     assert seen["over"] == ["Completed", "Completed"]
 
@@ -306,8 +314,8 @@ def test_an_output_of_a_gigabyte_is_kept(ask: Callable[..., Any], rehearsal: Reh
 
 
 def test_a_run_that_lasts_too_long_is_canceled(ask: Callable[..., Any]) -> None:
-    status, text = ask("""
-        run = submit(command="sleep 600", max_run_duration_seconds=1)
+    status, text = ask(f"""
+        run = submit(command={SLEEPS!r}, max_run_duration_seconds=1)
         print(json.dumps([end(run), message(run)]))
     """)
     assert status == "Canceled"
@@ -367,6 +375,8 @@ else:
     print("rank", rank, end="")
 open(f"outputs/{rank}", "w").write("")
 if len(sys.argv) > 1:
+    import signal
+    signal.signal(signal.SIGTERM, lambda *_: print("told to end", rank) or sys.exit(1))
     time.sleep(0 if rank == 3 else 600)
     sys.exit(5)
 """
@@ -381,9 +391,9 @@ def test_processes_on_two_nodes_meet_and_the_first_that_fails_ends_the_job(
         failing = submit({MEETS!r}, distributed_job_config=four, arguments=["fail"])
         names = [f"user_logs/std_log_process_{{rank}}.txt" for rank in range(4)]
         print(json.dumps([end(run), [log(run, name) for name in names], sorted(run.get_file_names()), names,
-                          end(failing), message(failing)]))
+                          end(failing), message(failing), log(failing, names[1])]))
     """)
-    status, logs, files, names, failed, why = seen
+    status, logs, files, names, failed, why, told = seen
     assert status == "Completed"
     assert logs == ["met [1, 2, 3] 6105\n", "rank 1\n", "rank 2\n", "rank 3\n"]
     assert [name for name in files if name.startswith("outputs")] == [f"outputs/{rank}" for rank in range(4)]
@@ -391,6 +401,7 @@ def test_processes_on_two_nodes_meet_and_the_first_that_fails_ends_the_job(
     assert failed == "Failed"
     assert "on node 1, rank 3 exited with status code 5" in why
     assert "std_log_process_3.txt" in why
+    assert told == "rank 1told to end 1\n"
     assert not [each for each in client.networks.list() if each.name.startswith("parity-")]
 
 
@@ -410,70 +421,71 @@ def test_an_mpi_job_has_the_variables_of_open_mpi_and_no_node_rank(ask: Callable
 
 COUNTS = """
 import time
-for number in range(200):
+for number in range(150):
     print(number, flush=True)
     time.sleep(0.05)
-open("outputs/last", "w").write("199")
+open("outputs/last", "w").write("149")
+"""
+SLOWLY = """
+import time
+from azureml.core import Run
+run = Run.get_context(allow_offline=False)
+print("begun", flush=True)
+for number in range(400):
+    run.log("loss", number)
+    time.sleep(0.01)
 """
 
 
 def test_a_service_that_is_killed_goes_on_with_its_jobs_and_loses_nothing(
-    another: Make, image: str, client: docker.DockerClient
+    another: Make, image: str, sdk: str, client: docker.DockerClient
 ) -> None:
     made = another()
     ask = asking(made, image)
     ids = ask(f"""
         one = cluster("one-node", 1)
-        running = submit({COUNTS!r}, target=one)
-        until(lambda: "20" in (log(running) if "user_logs/std_log.txt" in running.get_file_names() else "").split())
-        queued = submit(command="echo queued", target=one)
-        canceled = submit(command="echo never", target=one)
-        until(lambda: canceled.get_status() == "Queued")
-        starting = submit(command="echo started")
-        print(json.dumps([running.id, queued.id, starting.id, canceled.id]))
-    """)
-    os.kill(made.pid(), signal.SIGKILL)
-    time.sleep(1)
-    made.forget()
-    seen = ask(f"""
-        runs = [ws.get_run(id) for id in {ids}]
-        runs.pop().cancel()
-        print(json.dumps([[end(run), log(run)] for run in runs] + [log(runs[0], "outputs/last")]))
-    """)
-    running, queued, starting, last = seen
-    assert running == ["Completed", "".join(f"{number}\n" for number in range(200))]
-    assert (queued, starting, last) == (["Completed", "queued\n"], ["Completed", "started\n"], "199")
-    assert ours(client, made) == []
-
-
-def test_a_job_that_ended_while_the_service_was_away_is_brought_to_its_end(
-    another: Make, image: str, client: docker.DockerClient
-) -> None:
-    made = another()
-    ask = asking(made, image)
-    ids = ask("""
-        ended = submit(command="echo begun && sleep 1 && echo done > outputs/file && exit 4")
-        gone = submit(command="echo begun && sleep 600")
-        canceled = submit(command="echo begun && sleep 600")
-        for run in (ended, gone, canceled):
-            until(lambda: "user_logs/std_log.txt" in run.get_file_names() and log(run))
-        print(json.dumps([ended.id, gone.id, canceled.id]))
+        runs = {{
+            "counting": submit({COUNTS!r}, target=one),
+            "ended": submit(command="echo begun && sleep 1 && echo done > outputs/file && exit 4"),
+            "gone": submit(command={SLEEPS!r}),
+            "canceled": submit(command={SLEEPS!r}),
+            "logging": submit({SLOWLY!r}, environment=image({sdk!r})),
+            "queued": submit(command="sleep 5 && echo queued", target=one),
+            "dequeued": submit(command="echo never", target=one),
+        }}
+        for name in ("counting", "ended", "gone", "canceled", "logging"):
+            until(lambda: "user_logs/std_log.txt" in runs[name].get_file_names() and log(runs[name]))
+        runs["starting"] = submit(command="echo started", target=cluster("another", 1))
+        print(json.dumps({{name: run.id for name, run in runs.items()}}))
     """)
     os.kill(made.pid(), signal.SIGKILL)
     for container in ours(client, made):
-        if container.labels["parity.rehearsal.run"] == ids[1]:
+        if container.labels["parity.rehearsal.run"] == ids["gone"]:
             container.remove(force=True)
     time.sleep(1.5)
     made.forget()
     seen = ask(f"""
-        ended, gone, canceled = [ws.get_run(id) for id in {ids}]
-        canceled.cancel()
-        print(json.dumps([end(ended), message(ended), log(ended, "outputs/file"), end(gone), message(gone),
-                          end(canceled)]))
+        runs = {{name: ws.get_run(id) for name, id in {ids}.items()}}
+        runs["canceled"].cancel()
+        runs["dequeued"].cancel()
+        seen = {{name: [end(run), (run.get_details().get("error") or {{}}).get("error", {{}}).get("message")]
+                for name, run in runs.items()}}
+        logs = {{name: log(runs[name]) for name in ("counting", "queued", "starting")}}
+        files = [log(runs["counting"], "outputs/last"), log(runs["ended"], "outputs/file")]
+        print(json.dumps([seen, logs, files, runs["logging"].get_metrics()["loss"]]))
     """)
-    assert (seen[0], seen[2], seen[3], seen[5]) == ("Failed", "done\n", "Failed", "Canceled")
-    assert "exited with status code 4" in seen[1]
-    assert "gone from the engine" in seen[4]
+    ends, logs, files, metrics = seen
+    assert {name: status for name, (status, _) in ends.items()} == {
+        **dict.fromkeys(("counting", "logging", "queued", "starting"), "Completed"),
+        **dict.fromkeys(("ended", "gone"), "Failed"),
+        **dict.fromkeys(("canceled", "dequeued"), "Canceled"),
+    }
+    assert "exited with status code 4" in ends["ended"][1]
+    assert "gone from the engine" in ends["gone"][1]
+    assert logs["counting"] == "".join(f"{number}\n" for number in range(150))
+    assert (logs["queued"], logs["starting"]) == ("queued\n", "started\n")
+    assert files == ["149", "done\n"]
+    assert metrics == list(range(400))
     assert ours(client, made) == []
 
 
@@ -500,7 +512,7 @@ def test_a_service_that_is_stopped_cancels_its_jobs_and_leaves_nothing_in_the_en
         print(json.dumps([[run.get_status() for run in runs], runs[0].get_file_names(), message(runs[0])]))
     """)
     assert seen[0] == ["Canceled", "Canceled"]
-    assert "outputs/checkpoint" in seen[1]
+    assert "outputs/stopped" in seen[1]
     assert "was stopped" in seen[2]
 
 
@@ -562,32 +574,6 @@ def test_metrics_of_a_script_that_never_completes_its_run_are_all_there_in_order
     """)
     expected = [number / 8 for number in range(1000)]
     assert seen == [[status, expected, "inside", [[{"own": 1}, "Completed"]]] for status in ("Completed", "Failed")]
-
-
-SLOWLY = """
-import time
-from azureml.core import Run
-run = Run.get_context(allow_offline=False)
-print("begun", flush=True)
-for number in range(400):
-    run.log("loss", number)
-    time.sleep(0.01)
-"""
-
-
-def test_metrics_logged_while_the_service_is_away_are_not_lost(another: Make, image: str, sdk: str) -> None:
-    made = another()
-    ask = asking(made, image)
-    run_id = ask(f"""
-        run = submit({SLOWLY!r}, environment=image({sdk!r}))
-        until(lambda: "user_logs/std_log.txt" in run.get_file_names() and log(run))
-        print(json.dumps(run.id))
-    """)
-    os.kill(made.pid(), signal.SIGKILL)
-    time.sleep(2)
-    made.forget()
-    seen = ask(f"run = ws.get_run({run_id!r})\nprint(json.dumps([end(run), run.get_metrics()['loss']]))")
-    assert seen == ["Completed", list(range(400))]
 
 
 GLOO = """

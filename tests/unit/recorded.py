@@ -54,6 +54,7 @@ WITNESS: Table = {
         "train.py": {"bytes": 200, "sha256": digest("train")},
         "utils.py": {"bytes": 100, "sha256": digest("utils")},
     },
+    "inputs": {"data": "1 files, 6 bytes, names and sizes sha256:00"},
     "variables": {"names": ["HOME", "OMP_NUM_THREADS", "PATH"], "set": {"OMP_NUM_THREADS": digest("4")}},
     "process": {
         "directory": "/mnt/azureml/cr/j/RUN/exe/wd",

@@ -127,6 +127,29 @@ def test_large_snapshots_are_noted_by_their_sizes(tmp_path: Path) -> None:
     assert noted(tmp_path)["files"]["large"] == {"bytes": 40_000_000}
 
 
+def test_what_lies_where_the_data_should_is_noted_by_names_and_sizes(tmp_path: Path) -> None:
+    data, gone = tmp_path / "data", tmp_path / "gone"
+    (data / "part").mkdir(parents=True)
+    (data / "part" / "a").write_text("12345")
+    seen = []
+    for content in ("12345", "54321", "123456"):
+        (data / "part" / "a").write_text(content)
+        run(tmp_path, "/bin/true", AZUREML_DATAREFERENCE_data=str(data), AZUREML_DATAREFERENCE_gone=str(gone))
+        seen.append(noted(tmp_path)["inputs"])
+    assert seen[0]["gone"] == "absent"
+    assert seen[0]["data"].startswith("1 files, 5 bytes")
+    assert (seen[0] == seen[1], seen[0] == seen[2]) == (True, False)
+
+
+def test_a_large_data_set_costs_no_more_than_its_first_files(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(1_001):
+        (data / f"{number:04}").touch()
+    run(tmp_path, "/bin/true", AZUREML_DATAREFERENCE_data=str(data))
+    assert noted(tmp_path)["inputs"]["data"].startswith("1000 files or more")
+
+
 def test_each_node_has_a_note_of_its_own(tmp_path: Path) -> None:
     run(tmp_path, "/bin/true", NODE_RANK="0")
     run(tmp_path, "/bin/true", NODE_RANK="1")

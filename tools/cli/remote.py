@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -157,9 +159,9 @@ def follow(run: Run, record: Record, *, cancel: bool = False) -> Record | None:
     """
     from ..targets import azureml
 
-    following = azureml.follower(run, record, pass_on)
-    interrupted = cancel
-    with terminable():
+    with Interrupts() as interrupts:
+        following = azureml.follower(run, record, pass_on, interrupts)
+        asked = cancel
         while True:
             try:
                 if cancel:
@@ -167,10 +169,39 @@ def follow(run: Run, record: Record, *, cancel: bool = False) -> Record | None:
                     cancel = False
                 return azureml.collect(run, following.to_end(), record)
             except KeyboardInterrupt:
-                if interrupted or not _cancels():
+                if asked or not _cancels():
                     return None
-                interrupted = cancel = True
+                asked = cancel = True
+                interrupts.noted = False
                 shared.say("Canceling the run (Ctrl-C again leaves it at once)")
+
+
+class Interrupts:
+    """Notes the first Ctrl-C or SIGTERM, and raises KeyboardInterrupt at the next one.
+
+    The first is not raised where it happens: Python drops what is raised while it cleans up after the SDK's objects.
+    """
+
+    def __init__(self) -> None:
+        self.noted = False
+        self._before: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        """Whether there was one."""
+        return self.noted
+
+    def __enter__(self) -> Interrupts:
+        def note(number: int, frame: FrameType | None) -> None:
+            if self.noted:
+                raise KeyboardInterrupt
+            self.noted = True
+
+        self._before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 def end(record: Record | None, run_id: str, *, as_json: bool, answer: str | None = None) -> None:
@@ -212,7 +243,8 @@ def run_there(
         chosen = compute.find(workspace, settings)
         image, address = _image(settings, spec, target)
         run_spec = _run_spec(settings, workspace, taken, arguments, image, chosen, target)
-        run, record = azureml.submit(workspace, settings, run_spec, chosen, image=address, target=target)
+        with terminable():
+            run, record = azureml.submit(workspace, settings, run_spec, chosen, image=address, target=target)
         announce(azureml.portal(run))
         sys.stdout.flush()
         done = None if detach else follow(run, record)

@@ -105,6 +105,15 @@ _RULES: tuple[tuple[str, Meaning], ...] = (
             subject="input {name}",
         ),
     ),
+    (
+        "inputs/*",
+        Meaning(
+            weight=BREAKS,
+            reason="the command did not find the same files where the data should be",
+            how="make data here, make data-push for the workspace",
+            subject="input {name} as the command saw it",
+        ),
+    ),
     ("input path/*", Meaning(weight=HARMLESS, reason="where the data lies; its content is compared by its digest")),
     (
         "variable/*",

@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import docker_options
 from .answers import Refusal
+from .docker_options import DockerOptions
 
 # In the order of their numbers (execution.json, 2019-12-01)
 FRAMEWORKS = ("Python", "PySpark", "Cntk", "TensorFlow", "PyTorch")
@@ -22,7 +24,6 @@ COMMUNICATORS = ("None", "ParameterServer", "Gloo", "Mpi", "Nccl", "ParallelTask
 MPI = {"mpi", "openmpi", "intelmpi"}
 MODES = ("mount", "download", "upload")
 RETURN_CODES = ("Zero", "ZeroOrGreater")
-SIZES = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 SHM = "2g"  # what the service gives where nothing is asked for
 MAX_SECONDS = 2_592_000  # 30 days, the SDK's default
 # Keys below these are names of the user's own, which are kept as they are
@@ -59,17 +60,6 @@ class Environment:
     registry: Registry | None
     interpreter: str
     conda: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DockerOptions:
-    """What a job may ask of the engine. ulimits: (name, soft, hard)."""
-
-    shm_bytes: int
-    gpus: bool = False
-    host_ipc: bool = False
-    ulimits: tuple[tuple[str, int, int], ...] = ()
-    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,45 +302,14 @@ def _variables(table: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _docker(configuration: Mapping[str, Any], environment: Mapping[str, Any]) -> DockerOptions:
-    """The run's own docker section comes before the environment's, as in the SDK."""
+    """The run's own docker section comes before the environment's, as in the SDK, which sends the same in both."""
     sections = [_get(configuration, "docker") or {}, _get(environment, "docker") or {}]
     size = next((found for each in sections if (found := _text(each, "shmSize"))), SHM)
-    words = [word for each in sections for text in _get(each, "arguments") or () for word in shlex.split(str(text))]
-    gpus = host_ipc = False
-    ulimits: dict[str, tuple[str, int, int]] = {}  # the SDK sends the same arguments in both sections
-    variables: dict[str, str] = {}
-    rest = iter(words)
-    for word in rest:
-        option, joined, value = word.partition("=")
-        if not joined:
-            value = next(rest, "")
-        if option == "--shm-size":
-            size = value
-        elif option == "--gpus":
-            gpus = True
-        elif option == "--ipc" and value == "host":
-            host_ipc = True
-        elif option == "--ulimit" and re.fullmatch(r"\w+=-?\d+(:-?\d+)?", value):
-            name, _, limits = value.partition("=")
-            soft, _, hard = limits.partition(":")
-            ulimits[name] = (name, int(soft), int(hard or soft))
-        elif option in ("-e", "--env") and value.partition("=")[0]:
-            variables[value.partition("=")[0]] = value.partition("=")[2]
-        else:
-            raise _wrong(
-                f"docker argument {word!r} is not served; "
-                "--shm-size, --gpus, --ipc=host, --ulimit NAME=SOFT:HARD and --env NAME=VALUE are"
-            )
-    return DockerOptions(
-        shm_bytes=_bytes(size), gpus=gpus, host_ipc=host_ipc, ulimits=tuple(ulimits.values()), variables=variables
-    )
-
-
-def _bytes(size: str) -> int:
-    match = re.fullmatch(r"(\d+)([bkmg]?)b?", size.strip().lower())
-    if not match:
-        raise _wrong(f"shm_size {size!r} is no size; a number and b, k, m or g are, e.g. 2g")
-    return int(match[1]) * SIZES[match[2]]
+    arguments = [str(argument) for each in sections for argument in _get(each, "arguments") or ()]
+    try:
+        return docker_options.read(size, arguments)
+    except ValueError as problem:
+        raise _wrong(str(problem)) from problem
 
 
 def _data_references(configuration: Mapping[str, Any]) -> tuple[DataReference, ...]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import engine
 from ..errors import ParityError, RunError, nearest
-from . import answers, definition, images, nodes, times
+from . import answers, definition, images, labels, limits, times
 from .definition import Definition
 from .images import Image, Images
 from .nodes import Assignment, Ended, Nodes
@@ -37,6 +37,7 @@ TICK = 0.2  # seconds between two looks at whether a run was canceled
 IMAGES = 16  # submissions whose images are looked for at a time; conda specifications are built one by one
 LOGS_SECONDS = 10  # between two looks into a running job's logs/
 LOGS_SHARE = 10  # a look lasts at most one part in so many of the time between two
+RECOVERY_SECONDS = 30  # that a cancel waits for a service that has just begun
 STOPPED = "The rehearsal workspace was stopped."
 GONE = "The job's containers are gone from the engine."
 # Where the service keeps what it knows of the processes, once a job has left Starting
@@ -75,6 +76,7 @@ class Jobs:
         self._running: list[Job] = []
         self._preparing = ThreadPoolExecutor(max_workers=IMAGES, thread_name_prefix="image")
         self._client: docker.DockerClient | None = None
+        self._recovered = threading.Event()
         self._closing = False
 
     @property
@@ -86,43 +88,8 @@ class Jobs:
             return self._client
 
     def check(self, asked: Definition) -> None:
-        """Refusal 400 for what cannot run here, at submit, where a person still looks; unknown clusters come later."""
-        workspace = self.workspace
-        if asked.snapshot and not workspace.snapshots.exists(asked.snapshot):  # an empty folder has none
-            # the SDK remembers its last snapshot for ever: a person must be told how to make it forget
-            raise answers.Refusal(
-                400,
-                f"Snapshot {asked.snapshot} not found. Change any file of the source directory and submit again, "
-                "or remove ~/.azureml/.projectcontent",
-                component="execution",
-            )
-        environment = asked.environment
-        if environment.version and workspace.environments.get(environment.name, environment.version) is None:
-            raise answers.Refusal(
-                400,
-                f"Environment {environment.name} with version {environment.version} not found.",
-                component="execution",
-            )
-        compute = workspace.computes.get(asked.target)
-        if compute is None:
-            return
-        if asked.nodes > compute.max_nodes:
-            raise answers.Refusal(
-                400,
-                f"The run asks for {asked.nodes} nodes, and {compute.name} has at most {compute.max_nodes}.",
-                component="execution",
-            )
-        wants = asked.docker.gpus or compute.gpus > 0
-        if wants and not engine.has_gpu(self.client):
-            raise answers.Refusal(
-                400,
-                f"{compute.name} ({compute.vm_size}) has GPUs, and this machine's engine has none; "
-                "rehearse on a cluster without, e.g. cpu-cluster.",
-                component="execution",
-            )
-        for reference in asked.data:
-            if workspace.datastores.folder(reference.datastore) is None:
-                raise answers.Refusal(400, f"Datastore {reference.datastore} not found.", component="execution")
+        """Refusal 400 for what cannot run here, at submit, where a person still looks."""
+        limits.check(self.workspace, asked, has_gpu=lambda: engine.has_gpu(self.client))
 
     def submit(self, run_id: str) -> None:
         """Begins a run that is in the history; a run on a cluster that does not exist fails, as on Azure ML."""
@@ -139,12 +106,14 @@ class Jobs:
         job = self._begin(run, asked, compute)
         self._preparing.submit(self._guarded, job, self._prepare)
 
-    def cancel(self, run_id: str) -> bool:
-        """Asks a run's job to end; False if it has none that is not over."""
+    def cancel(self, run_id: str) -> None:
+        """Asks a run's job to end. One that is over stays as it is; one that nothing is known of ends at once."""
+        self._recovered.wait(RECOVERY_SECONDS)
         with self._lock:
             job = self._jobs.get(run_id)
             if job is None:
-                return False
+                self.workspace.runs.move(run_id, "Canceled")
+                return
             self.workspace.runs.move(run_id, "CancelRequested")
             job.canceled.set()
             waiting = job in self._waiting
@@ -152,7 +121,6 @@ class Jobs:
                 self._waiting.remove(job)
         if waiting:
             self._finish(job, "Canceled")
-        return True
 
     def recover(self) -> None:
         """Takes up what was under way when the service was killed; returns at once."""
@@ -318,22 +286,24 @@ class Jobs:
             if not submitted:
                 return
             workspace_id = self.workspace.identity.workspace_id
-            in_engine = nodes.of_workspace(self.client, workspace_id)
+            in_engine = labels.runs(self.client, workspace_id)
             for run in reversed(submitted):
                 if run.over and run.id in in_engine:
-                    nodes.remove(self.client, nodes.labels_of(workspace_id, run.id))
+                    labels.remove(self.client, labels.of(workspace_id, run.id))
                 elif not run.over:
                     self._take_up(run)
         except Exception:
             log.exception("taking up what was under way")
+        finally:
+            self._recovered.set()
 
     def _take_up(self, run: Run) -> None:
         """A run that was under way: followed on where its containers are, else begun anew or brought to its end."""
         asked = definition.read(run.definition)
         compute = self.workspace.computes.get(asked.target)
-        labels = nodes.labels_of(self.workspace.identity.workspace_id, run.id)
+        own = labels.of(self.workspace.identity.workspace_id, run.id)
         if compute is None:
-            nodes.remove(self.client, labels)
+            labels.remove(self.client, own)
             self.submit(run.id)  # fails it, in the service's words
             return
         with self._lock:
@@ -348,7 +318,7 @@ class Jobs:
         if begun:
             threading.Thread(target=self._guarded, args=(job, self._go_on), name=f"job-{run.id}").start()
         else:
-            nodes.remove(self.client, labels)
+            labels.remove(self.client, own)
             self._preparing.submit(self._guarded, job, self._prepare)
 
     def _go_on(self, job: Job) -> None:

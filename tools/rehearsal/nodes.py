@@ -22,7 +22,7 @@ from .. import engine
 from ..errors import EngineError, ImageError, RunError
 from ..runs import container as containers
 from ..runs.contract import SHELL, Contract
-from . import logs, variables
+from . import labels, logs, variables
 from .definition import DataReference, Definition
 from .images import Image
 from .runs import Run
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from .computes import Compute
     from .workspace import Workspace
 
-WORKSPACE, RUN, NODE, PART = (f"parity.rehearsal.{name}" for name in ("workspace", "run", "node", "part"))
 INSIDE = Path(__file__).parent / "inside"
 SOCKETS = "/run/parity-rehearsal"  # in the helper
 # What the engine keeps of a container's output: enough to write the log anew, and no disk is filled by it
@@ -110,7 +109,7 @@ class Nodes:
 
     def find(self) -> bool:
         """Whether all of the job's containers are still there, from before a restart."""
-        found = {int(each.labels[NODE]): each for each in _containers(self.client, self._labels("job"))}
+        found = {int(each.labels[labels.NODE]): each for each in labels.containers(self.client, self._labels("job"))}
         self.jobs = [found[node] for node in sorted(found)]
         return len(self.jobs) == self.assignment.definition.nodes
 
@@ -169,11 +168,10 @@ class Nodes:
     def remove(self) -> None:
         """Takes all of it out of the engine."""
         self._pool.shutdown()
-        remove(self.client, self._labels())
+        labels.remove(self.client, self._labels())
 
     def _labels(self, part: str | None = None, node: int | None = None) -> dict[str, str]:
-        labels = {WORKSPACE: self.assignment.workspace.identity.workspace_id, RUN: self.assignment.run.id}
-        return labels | ({PART: part} if part else {}) | ({} if node is None else {NODE: str(node)})
+        return labels.of(self.assignment.workspace.identity.workspace_id, self.assignment.run.id, part, node)
 
     def _network(self) -> str:
         name = f"parity-{self.assignment.run.uuid}"
@@ -292,49 +290,6 @@ class Nodes:
                 self.ended.put(Ended(node=node, local=local, code=code))
 
 
-def of_workspace(client: docker.DockerClient, workspace_id: str) -> set[str]:
-    """The ids of the runs that have containers or a network in the engine."""
-    labels = {WORKSPACE: workspace_id}
-    with engine.errors("listing containers"):
-        found = [each.labels[RUN] for each in _containers(client, labels)]
-        networks = client.networks.list(filters={"label": _filter(labels)})
-    return {*found, *(each.attrs["Labels"][RUN] for each in networks)}
-
-
-def remove(client: docker.DockerClient, labels: Mapping[str, str]) -> None:
-    """Takes the containers and networks with these labels out of the engine, those in another's network first."""
-    with engine.errors("removing the job's containers"):
-        for container in sorted(_containers(client, labels), key=lambda each: each.labels[PART] != "job"):
-            _gone(container)
-        for network in client.networks.list(filters={"label": _filter(labels)}):
-            network.remove()
-
-
-def labels_of(workspace_id: str, run_id: str) -> dict[str, str]:
-    """The labels of all that a run has in the engine."""
-    return {WORKSPACE: workspace_id, RUN: run_id}
-
-
-def _gone(container: Container) -> None:
-    from docker.errors import APIError, NotFound
-
-    try:
-        container.remove(force=True, v=True)
-    except NotFound:
-        pass
-    except APIError as error:
-        if "already in progress" not in str(error):
-            raise
-
-
-def _containers(client: docker.DockerClient, labels: Mapping[str, str]) -> list[Container]:
-    return client.containers.list(all=True, filters={"label": _filter(labels)}, ignore_removed=True)
-
-
-def _filter(labels: Mapping[str, str]) -> list[str]:
-    return [f"{name}={value}" for name, value in labels.items()]
-
-
 def _start(container: Container) -> None:
     from docker.errors import APIError
 
@@ -388,15 +343,19 @@ def _path(reference: DataReference, contract: Contract) -> str:
 
 
 def _several(line: str, processes: Iterable[Mapping[str, str]]) -> str:
-    """Several processes in one container: each line gets its process's number, each end a line of its own."""
-    parts = []
+    """Several processes in one container: each line gets its process's number, each end a line of its own.
+
+    SIGTERM goes on to the processes; what they still say then is kept.
+    """
+    parts = ["trap 'trap \"\" TERM; kill 0' TERM"]
     for number, own in enumerate(processes):
         exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in own.items())
-        process = f"(export {exports}; exec {SHELL[0]} {SHELL[1]} {shlex.quote(line)}) 2>&1 | sed -u 's/^/{number} /'"
-        parts.append(
-            f"({process}; code=${{PIPESTATUS[0]}}; printf '\\n= {number} %d\\n' $code; exit $code) & all+=($!)"
-        )
-    return "\n".join([*parts, 'code=0; for each in "${all[@]}"; do wait "$each" || code=$?; done; exit $code'])
+        process = f"(export {exports}; exec {SHELL[0]} {SHELL[1]} {shlex.quote(line)}) 2>&1"
+        numbered = f"(trap '' TERM; exec sed -u 's/^/{number} /')"
+        told = f"code=${{PIPESTATUS[0]}}; printf '\\n= {number} %d\\n' $code; exit $code"
+        parts.append(f"(trap : TERM; {process} | {numbered}; {told}) & all+=($!)")
+    parts.append('code=0; for each in "${all[@]}"; do wait "$each" || code=$?; done; wait; exit $code')
+    return "\n".join(parts)
 
 
 def _authorities(own: Path) -> bytes:

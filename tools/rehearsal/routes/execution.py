@@ -72,8 +72,7 @@ class _Execution:
         run = self.workspace.runs.get(call.path["run"])
         if run is None:
             raise Refusal(404, f"Run {call.path['run']} not found.", component="execution")
-        if not self.workspace.jobs.cancel(run.id):
-            self.workspace.runs.move(run.id, "Canceled")
+        self.workspace.jobs.cancel(run.id)
         return {"runId": run.id}
 
     def local(self, call: Call) -> None:

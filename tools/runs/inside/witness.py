@@ -17,6 +17,8 @@ import time
 
 SCHEMA = 1
 HASHED_BYTES = 32_000_000  # of the snapshot; what is larger is noted by its size, to stay within 150 ms
+LISTED = 1_000  # files of an input, for the same reason
+INPUT = "AZUREML_DATAREFERENCE_"  # with an input's name: the variable that holds its path
 VARIABLES = "PARITY_VARIABLES"
 NOTE = "PARITY_NOTE"  # tells hook.py where the note is
 SERVICE = "/mnt/azureml/cr/"  # where the service keeps what it brings to a run; no two runs have the same folder there
@@ -49,7 +51,7 @@ def main():
 def look():
     """All facts, each group by itself: one that cannot be had says why and takes no other with it."""
     seen = {"schema": SCHEMA}
-    for group in (python, packages, files, variables, process, limits, machine, gpu, locale):
+    for group in (python, packages, files, inputs, variables, process, limits, machine, gpu, locale):
         try:
             seen[group.__name__] = group()
         except Exception as error:
@@ -109,6 +111,27 @@ def files():
                 with open(path, "rb") as file:
                     found[relative]["sha256"] = hashlib.sha256(file.read()).hexdigest()
     return {name: fact for name, fact in found.items() if not name.startswith(("user_logs/", "azureml-logs/", "logs/"))}
+
+
+def inputs():
+    """What lies where each input should: its first files in the order of their names, by names and sizes."""
+    return {name[len(INPUT) :]: listing(path) for name, path in sorted(os.environ.items()) if name.startswith(INPUT)}
+
+
+def listing(path):
+    """A folder's files in words."""
+    if not os.path.exists(path):
+        return "absent"
+    sizes = []
+    for folder, names, here in os.walk(path):
+        names.sort()
+        for each in sorted(here):
+            file = os.path.join(folder, each)
+            sizes.append((os.path.relpath(file, path), os.path.getsize(file)))
+            if len(sizes) == LISTED:
+                return f"{LISTED} files or more, the first sha256:{digest(json.dumps(sizes))}"
+    total = sum(size for _, size in sizes)
+    return f"{len(sizes)} files, {total} bytes, names and sizes sha256:{digest(json.dumps(sizes))}"
 
 
 def variables():

@@ -100,9 +100,9 @@ def find(workspace: Workspace, record: Record) -> Run:
     return run
 
 
-def follower(run: Run, record: Record, show: Callable[[bytes], None]) -> Follower:
-    """What shows the run to its end; stdout.log of the record begins anew."""
-    return Follower(run, record.log, show)
+def follower(run: Run, record: Record, show: Callable[[bytes], None], interrupted: Callable[[], bool]) -> Follower:
+    """What shows the run to its end; stdout.log of the record begins anew. interrupted: whether it is to be left."""
+    return Follower(run, record.log, show, interrupted)
 
 
 def collect(run: Run, details: Mapping[str, Any], record: Record) -> Record:

@@ -25,6 +25,7 @@ ENDED = ("Completed", "Failed", "Canceled")
 DRIVER_LOG = re.compile(r"user_logs/std_log(?:_process_0+)?\.txt|azureml-logs/70_driver_log(?:_0|-worker-0)?\.txt")
 BUILD_LOG = re.compile(r"azureml-logs/20_image_build_log\.txt")
 SOONEST, LATEST = 0.5, 5.0  # seconds between two questions; in between, a tenth of the time since something happened
+STEP = 0.1  # seconds between two looks at whether a person interrupted
 PATIENCE = 600.0  # seconds for which the workspace may be out of reach, beyond the SDK's own attempts
 READ_SECONDS = 60.0  # without a byte of a log
 
@@ -34,9 +35,12 @@ log = logging.getLogger(__name__)
 class Follower:
     """Shows a run until it ends. Left by an exception, KeyboardInterrupt too, it goes on where it was."""
 
-    def __init__(self, run: Run, into: Path, show: Callable[[bytes], None]) -> None:
-        """into: the file that gets the driver log; show: what else gets it, and the log of an image that is built."""
-        self.run, self.into, self.show = run, into, show
+    def __init__(self, run: Run, into: Path, show: Callable[[bytes], None], interrupted: Callable[[], bool]) -> None:
+        """into: the file that gets the driver log; show: what else gets it, and the log of an image that is built.
+
+        interrupted: whether it is to be left, by KeyboardInterrupt.
+        """
+        self.run, self.into, self.show, self.interrupted = run, into, show, interrupted
         self.status = ""
         self._shown: dict[str, int] = {}  # bytes of each log
         into.write_bytes(b"")
@@ -68,7 +72,7 @@ class Follower:
                         error.found, command=f"the run goes on; later: python -m tools runs attach {self.run.id}"
                     ) from error
                 log.warning("%s; trying on for %.0f min", error.found, PATIENCE / 60)
-                time.sleep(LATEST)
+                self._wait(LATEST)
                 continue
             yield details
             if details["status"] in ENDED:
@@ -76,7 +80,14 @@ class Follower:
             now = (details["status"], dict(self._shown))
             if now != before:
                 before, happened = now, time.monotonic()
-            time.sleep(min(LATEST, max(SOONEST, (time.monotonic() - happened) / 10)))
+            self._wait(min(LATEST, max(SOONEST, (time.monotonic() - happened) / 10)))
+
+    def _wait(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not self.interrupted() and (rest := end - time.monotonic()) > 0:
+            time.sleep(min(STEP, rest))
+        if self.interrupted():
+            raise KeyboardInterrupt
 
     def _look(self) -> Mapping[str, Any]:
         with errors("asking for the run's status"):
