@@ -14,7 +14,9 @@ class Metrics:
     A service that fails is warned about once and left out from then on: training never stops for it.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, steps=None):
+        """steps: how many there will be, for those who wait."""
+        self.of = {"of": steps} if steps else {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.file = path.open("w", encoding="utf-8")
@@ -27,7 +29,8 @@ class Metrics:
     def log(self, name, value, step):
         """Records one value. step: the number of batches trained so far, over all epochs."""
         known = value if math.isfinite(value) else None  # JSON has no NaN
-        self.file.write(json.dumps({"name": name, "step": step, "value": known, "time": time.time()}) + "\n")
+        line = {"name": name, "step": step, **self.of, "value": known, "time": time.time()}
+        self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         for service, mirror in list(self.mirrors.items()):
             with self.survived(service):

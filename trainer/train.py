@@ -1,6 +1,7 @@
 """Trains a small convolutional network on CIFAR-10."""
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -18,13 +19,20 @@ def options():
     default = Path(__file__).resolve().parent.parent / "data"
     parser.add_argument("--data-path", type=Path, default=default, help="the folder that holds cifar-10-batches-py")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), help="where the model and metrics go")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--epochs", type=positive, default=2)
+    parser.add_argument("--batch-size", type=positive, default=4)
     parser.add_argument("--learning-rate", type=float, default=0.001)
     parser.add_argument("--momentum", type=float, default=0.9)
     parser.add_argument("--seed", type=int, default=0, help="fixes the first weights and the order of the images")
-    parser.add_argument("--log-every", type=int, default=2000, help="batches from one line to the next")
+    parser.add_argument("--log-every", type=positive, default=2000, help="batches from one line to the next")
     return parser.parse_args()
+
+
+def positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
 
 
 def main():
@@ -50,7 +58,8 @@ def main():
     loss_function = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(net.parameters(), lr=args.learning_rate, momentum=args.momentum)
 
-    with Metrics(args.output_dir / "metrics.jsonl") as metrics:
+    steps = args.epochs * math.ceil(len(images) / args.batch_size)
+    with Metrics(args.output_dir / "metrics.jsonl", steps) as metrics:
         step = 0
         for epoch in range(1, args.epochs + 1):
             running_loss = 0.0

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import RunError
-from . import records, remote, shared
+from . import following, records, remote, shared
 
 history = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -55,10 +55,10 @@ def _follow(run_id: str, *, cancel: bool, as_json: bool) -> None:
     if record.remote is None:
         raise RunError(f"run {record.id} ran on this machine, not in a workspace", command="python -m tools runs list")
     if record.ended:
-        remote.end(record, record.id, as_json=as_json)
+        following.end(record, record.id, as_json=as_json)
     with remote.place_of(record.target, settings) as place:
         run = azureml.find(place.workspace, record)
         shared.say(azureml.portal(run))
-        done = remote.follow(run, record, cancel=cancel)
+        done = following.follow(run, record, cancel=cancel)
         place.keep = done is None
-    remote.end(done, record.id, as_json=as_json)
+    following.end(done, record.id, as_json=as_json)

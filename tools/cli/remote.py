@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ImageError, RehearsalError, RunError
-from . import shared
-from .runs import INTERRUPTED, pass_on, say_where, take_snapshot, terminable
+from ..errors import ImageError, RehearsalError
+from . import following, shared
+from .runs import take_snapshot, terminable
 
 if TYPE_CHECKING:
-    from azureml.core import Run, Workspace
+    from azureml.core import Workspace
 
     from ..environment.spec import EnvironmentSpec
     from ..image.build import Image
@@ -151,74 +149,6 @@ def place_of(target: str, settings: Settings) -> Iterator[Place]:
                 shared.say(f"warning: {error}")
 
 
-def follow(run: Run, record: Record, *, cancel: bool = False) -> Record | None:
-    """The record of the run once it has ended; None if the person went away from it. cancel: ends it first.
-
-    Ctrl-C or SIGTERM asks once, on a terminal, whether to cancel the run, and cancels it anywhere else; the second one
-    goes away at once.
-    """
-    from ..targets import azureml
-
-    with Interrupts() as interrupts:
-        following = azureml.follower(run, record, pass_on, interrupts)
-        asked = cancel
-        while True:
-            try:
-                if cancel:
-                    azureml.cancel(run)
-                    cancel = False
-                return azureml.collect(run, following.to_end(), record)
-            except KeyboardInterrupt:
-                if asked or not _cancels():
-                    return None
-                asked = cancel = True
-                interrupts.noted = False
-                shared.say("Canceling the run (Ctrl-C again leaves it at once)")
-
-
-class Interrupts:
-    """Notes the first Ctrl-C or SIGTERM, and raises KeyboardInterrupt at the next one.
-
-    The first is not raised where it happens: Python drops what is raised while it cleans up after the SDK's objects.
-    """
-
-    def __init__(self) -> None:
-        self.noted = False
-        self._before: dict[int, Any] = {}
-
-    def __call__(self) -> bool:
-        """Whether there was one."""
-        return self.noted
-
-    def __enter__(self) -> Interrupts:
-        def note(number: int, frame: FrameType | None) -> None:
-            if self.noted:
-                raise KeyboardInterrupt
-            self.noted = True
-
-        self._before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-def end(record: Record | None, run_id: str, *, as_json: bool, answer: str | None = None) -> None:
-    """Says how a followed run ended, and exits: with the command's own code, 130 if it was canceled or left."""
-    if record is None:
-        shared.say(f"Run {run_id} goes on; next: python -m tools runs attach {run_id}")
-        raise typer.Exit(INTERRUPTED)
-    say_where(record)
-    if as_json:
-        shared.answer(record.to_json())
-    elif answer is not None:
-        shared.answer(answer)
-    if record.status == "failed" and record.exit_code is None:
-        raise RunError(f"the run failed: {record.error}", command=f"cat {os.path.relpath(record.log)}")
-    raise typer.Exit(INTERRUPTED if record.status == "canceled" else record.exit_code or 0)
-
-
 def run_there(
     settings: Settings,
     env: str | None,
@@ -247,7 +177,7 @@ def run_there(
             run, record = azureml.submit(workspace, settings, run_spec, chosen, image=address, target=target)
         announce(azureml.portal(run))
         sys.stdout.flush()
-        done = None if detach else follow(run, record)
+        done = None if detach else following.follow(run, record)
         place.keep = done is None
     return done or record, done is not None
 
@@ -262,7 +192,7 @@ def _run(
         if as_json:
             shared.answer(record.to_json())
     else:
-        end(record if ended else None, record.id, as_json=as_json)
+        following.end(record if ended else None, record.id, as_json=as_json)
 
 
 def _image(settings: Settings, spec: EnvironmentSpec, target: str) -> tuple[Image, str]:
@@ -346,14 +276,3 @@ def _inputs(settings: Settings, workspace: Workspace, target: str) -> tuple[tupl
         (Input(name="data", path=settings.data_path, digest=digest),),
         prepared.stand_ins if prepared else (),
     )
-
-
-def _cancels() -> bool:
-    """Whether the person wants the run canceled; without a terminal nobody can be asked, and it is."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return True
-    try:
-        chosen = typer.prompt("\nCancel the run, or detach and let it go on? [c/d]", default="d", err=True)
-    except typer.Abort:
-        return False
-    return str(chosen).strip().lower().startswith("c")

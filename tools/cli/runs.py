@@ -90,15 +90,23 @@ def run_local(
 def run_here(env: str | None, arguments: tuple[str, ...]) -> Record:
     """The record of a run on this machine's engine, which has ended; says where it is."""
     from .. import engine
+    from ..runs import live
     from ..targets import local
 
     taken = take_snapshot()  # before any work: an over-limit one is refused
     settings, spec = shared.spec(env)
     client = engine.ensure()
     run_spec = _run_spec(settings, spec, taken, arguments, client)
+    foot = live.terminal()
     with terminable():
         local.recover(client, settings.runs)
-        record = local.run(client, run_spec, settings.runs, show=pass_on)
+        record = local.run(
+            client,
+            run_spec,
+            settings.runs,
+            show=foot.show if foot else pass_on,
+            watch=foot.watching if foot else None,
+        )
     say_where(record)
     return record
 

@@ -109,6 +109,21 @@ def copy(container: Container, path: str, folder: Path) -> None:
             log.warning("%s was not collected: it is no plain file, or lies outside of %s/", name, Path(path).name)
 
 
+def read(container: Container, path: str) -> bytes:
+    """The content of a file of the container, as far as it is written; b"" if it is not there."""
+    from docker.errors import NotFound
+
+    try:
+        stream, _ = container.get_archive(path, chunk_size=files.CHUNK)
+    except NotFound:
+        return b""
+    with tarfile.open(fileobj=_Stream(stream), mode="r|", bufsize=files.CHUNK) as tar:
+        for member in tar:
+            source = tar.extractfile(member) if member.isreg() else None
+            return source.read() if source else b""
+    return b""
+
+
 def equal_command(plan: Plan, reference: str) -> str:
     """What a person would type; the values of variables stay out, since they may be secrets."""
     words = ["docker", "run", "--rm", "--user", "0:0", "--workdir", plan.contract.working_directory]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +27,15 @@ OWNER = "parity.owner"  # the label that names the process that follows it
 log = logging.getLogger(__name__)
 
 
-def run(client: docker.DockerClient, spec: RunSpec, runs: Path, *, show: Callable[[bytes], None]) -> Record:
+Watch = Callable[[Callable[[], bytes]], AbstractContextManager[None]]
+
+
+def run(
+    client: docker.DockerClient, spec: RunSpec, runs: Path, *, show: Callable[[bytes], None], watch: Watch | None = None
+) -> Record:
     """Runs the spec to its end; `show` gets the output as it comes. The record says how it ended.
+
+    watch: is entered while the command runs, with a function that reads the metrics so far.
 
     A command that fails is a record with its exit code, not an error. KeyboardInterrupt cancels the run: its container
     is stopped and removed, what it wrote is collected, and the record is returned as canceled.
@@ -40,7 +49,7 @@ def run(client: docker.DockerClient, spec: RunSpec, runs: Path, *, show: Callabl
         record.write(status="failed", ended=records.now(), error=str(error) or type(error).__name__)
         raise
     try:
-        return _follow(container, record, show)
+        return _follow(container, record, show, watch)
     finally:
         with engine.errors("removing the container"):
             container.remove(force=True, v=True)
@@ -95,16 +104,20 @@ def _plan(spec: RunSpec, record: Record) -> containers.Plan:
     )
 
 
-def _follow(container: Container, record: Record, show: Callable[[bytes], None]) -> Record:
+def _follow(container: Container, record: Record, show: Callable[[bytes], None], watch: Watch | None) -> Record:
+    def metrics() -> bytes:
+        return containers.read(container, f"{record.contract.working_directory}/outputs/{records.METRICS}")
+
     try:
         with engine.errors("running the container"), record.log.open("wb") as log_file:
             output = container.attach(stream=True, stdout=True, stderr=True, logs=True)
             record = record.write(status="running", started=records.now())
             container.start()
-            for piece in output:
-                log_file.write(piece)
-                log_file.flush()
-                show(piece)
+            with watch(metrics) if watch else contextlib.nullcontext():
+                for piece in output:
+                    log_file.write(piece)
+                    log_file.flush()
+                    show(piece)
             code = int(container.wait()["StatusCode"])
         record = record.write(status="completed" if code == 0 else "failed", exit_code=code)
     except KeyboardInterrupt:
