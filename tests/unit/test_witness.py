@@ -130,7 +130,7 @@ def test_large_snapshots_are_noted_by_their_sizes(tmp_path: Path) -> None:
 def test_what_lies_where_the_data_should_is_noted_by_names_and_sizes(tmp_path: Path) -> None:
     data, gone = tmp_path / "data", tmp_path / "gone"
     (data / "part").mkdir(parents=True)
-    (data / "part" / "a").write_text("12345")
+    (data / "part" / ".parity.json").write_text("{}")
     seen = []
     for content in ("12345", "54321", "123456"):
         (data / "part" / "a").write_text(content)

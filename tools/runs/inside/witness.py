@@ -18,6 +18,7 @@ import time
 SCHEMA = 1
 HASHED_BYTES = 32_000_000  # of the snapshot; what is larger is noted by its size, to stay within 150 ms
 LISTED = 1_000  # files of an input, for the same reason
+MANIFEST = ".parity.json"  # what the toolkit itself notes of a data set, and does not upload
 INPUT = "AZUREML_DATAREFERENCE_"  # with an input's name: the variable that holds its path
 VARIABLES = "PARITY_VARIABLES"
 NOTE = "PARITY_NOTE"  # tells hook.py where the note is
@@ -125,7 +126,7 @@ def listing(path):
     sizes = []
     for folder, names, here in os.walk(path):
         names.sort()
-        for each in sorted(here):
+        for each in sorted(set(here) - {MANIFEST}):
             file = os.path.join(folder, each)
             sizes.append((os.path.relpath(file, path), os.path.getsize(file)))
             if len(sizes) == LISTED:
