@@ -32,7 +32,7 @@ try:
 except OSError:
     writable = False
 statvfs = os.statvfs("/dev/shm")
-files = [path for path in sorted(pathlib.Path().rglob("*")) if path.is_file() and path.parts[0] != "user_logs"]
+files = [path for path in sorted(pathlib.Path().rglob("*")) if path.is_file() and path.parts[0] not in ("outputs", "user_logs")]
 seen = {
     "arguments": [each.replace(str(inputs), "DATA") for each in sys.argv[1:]],
     "data": {path.name: path.read_text() for path in inputs.iterdir()}, "data_writable": writable,
@@ -429,11 +429,11 @@ def test_what_cannot_run_is_told_before_anything_is_sent(place: Rehearsal, secti
 
 
 def test_a_file_that_changes_while_it_is_sent_ends_the_run(place: Rehearsal, tmp_path: Path) -> None:
-    sources(place, train="print('as it was recorded')")
+    sources(place, train=WAITS)
 
     def change(method: str, path: str) -> None:
         if path.endswith("/getblob"):
-            (place.root / "trainer" / "train.py").write_text("print('another')")
+            (place.root / "trainer" / "train.py").write_text(f"{WAITS}# changed")
 
     with faults.proxy(place, tmp_path) as before:
         before.seen = change

@@ -19,6 +19,8 @@ VERBS = [
     "run-local",
     "run-remote",
     "rehearse",
+    "data-push",
+    "clean-remote",
     "parity",
     "register",
     "compare",

@@ -123,11 +123,26 @@ def test_a_source_directory_that_is_not_there_is_missing(project: Settings) -> N
     assert str(project.source) in check.detail
 
 
-def test_the_workspace_file_is_looked_for_where_the_sdk_looks(project: Settings) -> None:
-    assert "config.json" in (looked_at(project)["workspace"].command or "")
+def test_the_workspace_is_that_of_its_file_or_of_the_settings(project: Settings) -> None:
+    found = looked_at(project)["workspace"]
+    assert "config.json" in (found.command or "")
+    assert "make rehearse does not" in found.detail
     (project.root / ".azureml").mkdir()
     (project.root / ".azureml" / "config.json").write_text("{}")
     assert looked_at(project)["workspace"].command is None
+    named = project.azureml.model_copy(update={"workspace": "mine", "config": "nowhere"})
+    found = looked_at(project.model_copy(update={"azureml": named}))["workspace"]
+    assert found.command is None
+    assert "mine" in found.detail
+
+
+def test_where_azure_does_not_answer_a_rehearsal_is_proposed(
+    project: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offline, "answers", lambda url: False)
+    found = looked_at(project)["azure"]
+    assert found.ok
+    assert "make rehearse" in (found.command or "")
 
 
 def test_a_package_index_that_does_not_answer_is_missing(project: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,8 @@ def missing(error: ImportError) -> AzureError:
 def refusal(doing: str, error: BaseException) -> AzureError:
     """The error for an exception of the SDK."""
     text = _text(error)
-    hint = next((command for pattern, command in HINTS if re.search(pattern, text)), "try again, with V=1 for more")
+    told = f"{text} {status(error) or ''}"
+    hint = next((command for pattern, command in HINTS if re.search(pattern, told)), "try again, with V=1 for more")
     return AzureError(f"{doing}: {useful(text)}", command=hint)
 
 
