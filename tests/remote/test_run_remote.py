@@ -32,7 +32,8 @@ try:
 except OSError:
     writable = False
 statvfs = os.statvfs("/dev/shm")
-files = [path for path in sorted(pathlib.Path().rglob("*")) if path.is_file() and path.parts[0] not in ("outputs", "user_logs")]
+written = ("outputs", "user_logs")
+files = [path for path in sorted(pathlib.Path().rglob("*")) if path.is_file() and path.parts[0] not in written]
 seen = {
     "arguments": [each.replace(str(inputs), "DATA") for each in sys.argv[1:]],
     "data": {path.name: path.read_text() for path in inputs.iterdir()}, "data_writable": writable,
