@@ -8,10 +8,11 @@ import pytest
 from fake_registry import FakeRegistry, basic, serving
 
 from tools.errors import RegistryError
-from tools.image import archive, blobs, registry
+from tools.image import archive, blobs, manifests, registry
 from tools.image.archive import Assembly, Layer
 from tools.image.credentials import Credentials
-from tools.image.registry import Manifest, Repository
+from tools.image.manifests import Manifest
+from tools.image.registry import Repository
 
 SECRET = "very-secret"
 
@@ -48,7 +49,7 @@ def push(fake: FakeRegistry, assembly: Assembly, login: Credentials | None = Non
 def test_a_manifest_is_these_bytes() -> None:
     config = blobs.of(b"{}", "config")
     layer = blobs.Blob(digest=f"sha256:{'1' * 64}", size=5, source=b"", name="")
-    assert registry.manifest(config, [layer]) == (
+    assert manifests.manifest(config, [layer]) == (
         b'{"config":{"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",'
         b'"mediaType":"application/vnd.oci.image.config.v1+json","size":2},"layers":[{"digest":"sha256:'
         + b"1"
@@ -59,8 +60,8 @@ def test_a_manifest_is_these_bytes() -> None:
 
 
 def test_an_index_is_these_bytes() -> None:
-    each = Manifest(digest="sha256:1", media_type=registry.MANIFEST, size=5, image_id="sha256:2")
-    assert registry.index([(each, "arm64")]) == (
+    each = Manifest(digest="sha256:1", media_type=manifests.MANIFEST, size=5, image_id="sha256:2")
+    assert manifests.index([(each, "arm64")]) == (
         b'{"manifests":[{"digest":"sha256:1","mediaType":"application/vnd.oci.image.manifest.v1+json",'
         b'"platform":{"architecture":"arm64","os":"linux"},"size":5}],'
         b'"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}'
@@ -72,7 +73,7 @@ def test_the_config_in_the_registry_is_the_image_id(fake: FakeRegistry, assembly
     assert pushed.image_id == assembly.id
     assert fake.blobs[assembly.id] == assembly.config
     kind, content = fake.manifests["env-1"]
-    assert kind == registry.MANIFEST
+    assert kind == manifests.MANIFEST
     assert pushed.digest == f"sha256:{hashlib.sha256(content).hexdigest()}"
     named = [each["digest"] for each in json.loads(content)["layers"]]
     assert set(named) < set(fake.blobs)

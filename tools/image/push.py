@@ -24,9 +24,10 @@ from urllib.parse import quote
 from .. import engine, files, progress
 from ..errors import EngineError, RegistryError, SettingsError
 from ..settings import FILE, Settings
-from . import blobs, build, credentials, registry, store
+from . import blobs, build, credentials, manifests, registry, store
 from .archive import ARCHITECTURES, Assembly
-from .registry import Manifest, Repository
+from .manifests import Manifest
+from .registry import Repository
 
 if TYPE_CHECKING:
     import docker
@@ -127,10 +128,10 @@ def index(settings: Settings, images: Sequence[Pushed]) -> str:
             if found is None:
                 raise RegistryError(f"{image.reference} is gone from the registry", command="make push")
             entries.append((found, ARCHITECTURES[image.platform]))
-        content = registry.index(entries)
+        content = manifests.index(entries)
         digest = blobs.of(content, "").digest
         tag = f"index-{digest.removeprefix('sha256:')[:12]}"
-        repository.put_manifest(content, registry.INDEX, tag)
+        repository.put_manifest(content, manifests.INDEX, tag)
     return f"{host}/{path}@{digest}"
 
 

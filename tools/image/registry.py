@@ -1,8 +1,5 @@
 """One repository of a registry over its HTTP API, with no engine between (OCI distribution specification 1.1).
 
-The manifests are OCI image manifests: an OCI index may name them, and Docker 20.10 pulls them. In Docker's own format
-the image id would be the same, since that is the digest of the config.
-
 No client from PyPI fits: oras 0.2 takes no identity token, which is what `az acr login` leaves, and reads each blob
 into memory; python-dxf 12 makes no second attempt and reads no config.json of Docker's.
 """
@@ -16,9 +13,8 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urljoin, urlsplit
@@ -29,6 +25,7 @@ from . import blobs, credentials
 from .archive import Assembly, Layer
 from .blobs import Blob
 from .credentials import Credentials
+from .manifests import DOCKER_MANIFEST, MANIFEST, Manifest, manifest
 
 if TYPE_CHECKING:
     import httpx
@@ -41,58 +38,8 @@ LONGEST_WAIT = 60.0  # seconds, where the registry itself says when to come back
 UPLOADS = 4  # blobs at once
 SILENCE = 300.0  # seconds that a registry may take to store a large blob that has arrived
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"  # what engines push
-
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """A manifest in a registry. digest: "sha256:..."; size: its bytes; image_id: the digest of its config."""
-
-    digest: str
-    media_type: str
-    size: int
-    image_id: str
-
-
-def manifest(config: Blob, layers: Sequence[Blob]) -> bytes:
-    """The OCI image manifest, to the byte: what an image's digest in a registry is of."""
-
-    def descriptor(blob: Blob, media_type: str) -> dict[str, str | int]:
-        return {"mediaType": media_type, "digest": blob.digest, "size": blob.size}
-
-    return _canonical(
-        {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": descriptor(config, CONFIG),
-            "layers": [descriptor(blob, LAYER) for blob in layers],
-        }
-    )
-
-
-def index(images: Sequence[tuple[Manifest, str]]) -> bytes:
-    """The OCI image index of manifests, each with its architecture: "amd64" or "arm64"."""
-    entries = [
-        {
-            "mediaType": each.media_type,
-            "digest": each.digest,
-            "size": each.size,
-            "platform": {"architecture": architecture, "os": "linux"},
-        }
-        for each, architecture in images
-    ]
-    return _canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
-
-
-def _canonical(table: dict[str, Any]) -> bytes:
-    return json.dumps(table, sort_keys=True, separators=(",", ":")).encode()
 
 
 class _BrokenError(Exception):
