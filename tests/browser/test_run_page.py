@@ -9,7 +9,7 @@ import chromium
 import pytest
 import uvicorn
 
-from tools import settings
+from tools import charts, settings
 from tools.rehearsal import app, service
 from tools.rehearsal.runs import Run
 from tools.rehearsal.workspace import Address, Workspace
@@ -33,6 +33,7 @@ def page() -> Iterator[chromium.Page]:
     executable = chromium.find()
     if executable is None:
         pytest.skip("no chromium here, and it cannot be installed; next: apt-get install chromium")
+    charts.library(ROOT / ".parity" / "cache")  # the first page would wait for it
     opened = chromium.Page(executable)
     yield opened
     opened.close()
