@@ -430,11 +430,11 @@ def test_what_cannot_run_is_told_before_anything_is_sent(place: Rehearsal, secti
 
 
 def test_a_file_that_changes_while_it_is_sent_ends_the_run(place: Rehearsal, tmp_path: Path) -> None:
-    sources(place, train=WAITS)
+    sources(place, train=(script := "import time; time.sleep(20)"))
 
     def change(method: str, path: str) -> None:
         if path.endswith("/getblob"):
-            (place.root / "trainer" / "train.py").write_text(f"{WAITS}# changed")
+            (place.root / "trainer" / "train.py").write_text(f"{script}  # changed")
 
     with faults.proxy(place, tmp_path) as before:
         before.seen = change

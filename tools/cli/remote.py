@@ -133,6 +133,7 @@ def place_of(target: str, settings: Settings) -> Iterator[Place]:
 
     endpoint, started = service.ensure(settings)
     # public means alone: what a person's shell gets from `rehearsal env`, before azureml is imported
+    before = dict(os.environ)
     os.environ.update(service.variables(settings, endpoint))
     names = identity.load(folder(settings) / "identity.json")
     chosen = {"subscription": names.subscription, "resource_group": names.resource_group, "workspace": names.name}
@@ -142,6 +143,8 @@ def place_of(target: str, settings: Settings) -> Iterator[Place]:
         place = Place(workspace.connect(settings.model_copy(update={"azureml": there})))
         yield place
     finally:
+        os.environ.clear()  # what comes after may need the usual authorities again
+        os.environ.update(before)
         if started and not (place and place.keep):
             try:
                 service.stop(settings)
