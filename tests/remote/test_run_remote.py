@@ -171,8 +171,9 @@ def test_run_local_and_rehearse_run_the_same(another: Callable[..., Rehearsal]) 
     (made.root / "data").mkdir()
     (made.root / "data" / "numbers").write_text("1 2 3\n")
     records, seen, losses, metrics = [], [], [], []
+    around = {"LEAKED": "yes", "HOME": str(made.home), "HTTPS_PROXY": "http://127.0.0.1:9"}  # the loopback needs none
     for verb in ("run-local", "rehearse"):
-        done = made.parity(verb, "--json", "--", *ARGUMENTS, LEAKED="yes", HOME=str(made.home))
+        done = made.parity(verb, "--json", "--", *ARGUMENTS, **around)
         assert done.returncode == 0, done.stderr
         table = json.loads(done.stdout)
         folder = made.root / "runs" / table["id"]
@@ -341,6 +342,21 @@ def test_without_a_terminal_an_interrupt_cancels_and_keeps_what_was_written(
     assert record(place)["status"] == "canceled"
     assert (newest(place) / "outputs" / "checkpoint").read_text() == "step 1"
     assert "Traceback" not in said
+
+
+def test_a_second_interrupt_leaves_the_run_at_once(place: Rehearsal) -> None:
+    script = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('waiting', flush=True)\n"
+    sources(place, train=f"{script}time.sleep(600)\n")
+    process = start(place, "run-remote")
+    until(process, "waiting\n")
+    process.send_signal(signal.SIGINT)
+    until(process, "Canceling the run (Ctrl-C again leaves it at once)\n")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=4)  # the container is given 5 s
+    assert process.returncode == 130
+    assert f"runs attach {newest(place).name}" in said
+    assert parity(place, "runs", "attach", "last").returncode == 130
+    assert record(place)["status"] == "canceled"
 
 
 @pytest.mark.parametrize(("answer", "ended"), [("d\n", False), ("c\n", True), ("\x03", False)])

@@ -127,7 +127,14 @@ def variables(settings: Settings, endpoint: Endpoint) -> dict[str, str]:
         "AZURE_CONFIG_DIR": str(private),  # the SDK keeps the endpoints of a cloud there, for ever
         "MSI_ENDPOINT": f"{endpoint.url}/msi/{endpoint.word}/token",
         "REQUESTS_CA_BUNDLE": str(authority),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), _unproxied()),
     }
+
+
+def _unproxied() -> str:
+    """The hosts that the caller's variables keep from a proxy, and this one."""
+    hosts = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(",")
+    return ",".join(dict.fromkeys([*(host.strip() for host in hosts if host.strip()), HOST]))
 
 
 def exports(variables: dict[str, str]) -> str:

@@ -56,8 +56,9 @@ def errors(doing: str) -> Iterator[None]:
 
     doing: "submitting the run".
     """
-    # its warnings are of its own deprecations, for which there is no other call in it
-    logging.getLogger("azureml").setLevel(logging.ERROR)
+    # the SDK warns of its own deprecations, and msrestazure of a failed login with the address that was asked
+    for name in ("azureml", "msrestazure"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
