@@ -132,13 +132,13 @@ async function read() {
 async function refresh() {
   const state = await ask(location.pathname, { live: 1 });
   put(state.parts);
+  if (state.logs) {
+    offer(state.logs);
+    await read(); // before the curves: the first one waits for the chart library
+  }
   if (state.curves) {
     curves = state.curves;
     await draw();
-  }
-  if (state.logs) {
-    offer(state.logs);
-    await read();
   }
   return state.over;
 }
