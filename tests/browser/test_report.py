@@ -1,7 +1,6 @@
 import base64
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import chromium
@@ -18,16 +17,6 @@ STEPS = range(0, 2000, 20)
 
 def loss(step: float, run: int) -> float:
     return 2 * math.exp(-step / 600) + 0.05 * math.sin(step) * run + 0.02
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[chromium.Page]:
-    executable = chromium.find()
-    if executable is None:
-        pytest.skip("no chromium here, and it cannot be installed; next: apt-get install chromium")
-    opened = chromium.Page(executable)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")

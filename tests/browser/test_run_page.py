@@ -28,15 +28,10 @@ CONTRAST = """selector => {
 LOSSES = [2.0 / (1 + step) for step in range(1, 31)]
 
 
-@pytest.fixture(scope="module")
-def page() -> Iterator[chromium.Page]:
-    executable = chromium.find()
-    if executable is None:
-        pytest.skip("no chromium here, and it cannot be installed; next: apt-get install chromium")
-    charts.library(ROOT / ".parity" / "cache")  # the first page would wait for it
-    opened = chromium.Page(executable)
-    yield opened
-    opened.close()
+@pytest.fixture(scope="module", autouse=True)
+def library() -> None:
+    """The chart library, for which the first page would wait."""
+    charts.library(ROOT / ".parity" / "cache")
 
 
 @pytest.fixture

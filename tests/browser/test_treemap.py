@@ -1,5 +1,4 @@
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import chromium
@@ -10,16 +9,6 @@ from tools.snapshot import treemap
 
 ROOT = Path(__file__).parents[2]
 ODD = "<b>o & d %{label} \u2028 $title"
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[chromium.Page]:
-    executable = chromium.find()
-    if executable is None:
-        pytest.skip("no chromium here, and it cannot be installed; next: apt-get install chromium")
-    opened = chromium.Page(executable)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
