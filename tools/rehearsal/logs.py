@@ -6,6 +6,8 @@ from collections import deque
 from pathlib import Path
 from typing import IO
 
+from ..runs.contract import USER_LOG
+
 LIMIT = 100_000_000  # bytes that are kept of one process's output
 TAIL_LINES, TAIL_BYTES = 20, 4000  # of a failed process's output, in the run's error
 
@@ -87,7 +89,7 @@ class Output:
 def names(processes: int) -> list[str]:
     """The names of the logs of all processes of a job, as the service has them."""
     if processes == 1:
-        return ["user_logs/std_log.txt"]
+        return [USER_LOG]
     width = len(str(processes - 1))
     return [f"user_logs/std_log_process_{rank:0{width}d}.txt" for rank in range(processes)]
 
