@@ -1,12 +1,14 @@
 # One container, the same on this machine and on Azure ML. `make help` lists the verbs.
-#   ENV=pytorch-aml    another environment: environments/pytorch-aml.yml
-#   ARGS="--epochs 1"  put behind the command (run-local, run-remote, rehearse, parity) or given to the verb
-#   DETACH=1           run-remote and rehearse only submit
-#   V=1                show the equal commands
+#   ENV=pytorch-aml      another environment: environments/pytorch-aml.yml
+#   ARGS="--epochs 1"    put behind the command (run-local, run-remote, rehearse, parity) or given to the verb
+#   NODES=2 PROCESSES=2  that many machines, and processes on each (run-local, run-remote, rehearse, parity)
+#   DETACH=1             run-remote and rehearse only submit
+#   V=1                  show the equal commands
 
 MAKEFLAGS += --no-print-directory
 PARITY = .venv/bin/python -m tools $(if $(V),-v)
 WITH_ENV = $(if $(ENV),--env $(ENV))
+SIZED = $(if $(NODES),--nodes $(NODES)) $(if $(PROCESSES),--processes $(PROCESSES))
 DETACHED = $(if $(DETACH),--detach)
 
 .DEFAULT_GOAL := help
@@ -40,13 +42,13 @@ snapshot: setup ## what would be uploaded, against the limits, and what does not
 	@$(PARITY) snapshot $(ARGS)
 
 run-local: setup ## image + snapshot + command, on this machine; the record lands in runs/
-	@$(PARITY) run-local $(WITH_ENV) -- $(ARGS)
+	@$(PARITY) run-local $(WITH_ENV) $(SIZED) -- $(ARGS)
 
 rehearse: .venv/azure.done ## run-remote, against an Azure ML workspace on this machine: no account
-	@$(PARITY) rehearse $(WITH_ENV) $(DETACHED) -- $(ARGS)
+	@$(PARITY) rehearse $(WITH_ENV) $(SIZED) $(DETACHED) -- $(ARGS)
 
 run-remote: .venv/azure.done ## image + snapshot + command, on Azure ML; the record lands in runs/
-	@$(PARITY) run-remote $(WITH_ENV) $(DETACHED) -- $(ARGS)
+	@$(PARITY) run-remote $(WITH_ENV) $(SIZED) $(DETACHED) -- $(ARGS)
 
 data-push: .venv/azure.done ## data/ -> the workspace, once
 	@$(PARITY) data-push $(ARGS)
@@ -64,7 +66,7 @@ report: setup ## runs on one page, with their curves: RUNS="id id"; default: the
 	@$(PARITY) report $(RUNS) $(ARGS)
 
 parity: .venv/azure.done ## run-local, rehearse, compare and report: is it the same there as here?
-	@$(PARITY) parity $(WITH_ENV) -- $(ARGS)
+	@$(PARITY) parity $(WITH_ENV) $(SIZED) -- $(ARGS)
 
 doctor: setup ## what is missing on this machine, and what to type
 	@$(PARITY) doctor $(ARGS)

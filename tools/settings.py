@@ -97,11 +97,12 @@ class Data(_Section):
 
 
 class Resources(_Section):
-    """[resources]: what the container gets, the same on every target."""
+    """[resources]: what a run gets, the same on every target."""
 
     shm_size: Size = "2g"
     gpu: Literal["auto", "none"] = "auto"
     nodes: Annotated[int, Field(ge=1)] = 1
+    processes: Annotated[int, Field(ge=1)] = 1
 
     @property
     def shm_bytes(self) -> int:
@@ -164,6 +165,12 @@ class Settings(_Section):
                 f"--platform {platform}: allowed: {', '.join(allowed)}{nearest(platform, allowed)}"
             ) from error
         return self.model_copy(update={"image": image})
+
+    def sized(self, *, nodes: int | None, processes: int | None) -> Settings:
+        """The same settings with as many nodes, and processes on each; None leaves them as they are."""
+        asked = {"nodes": nodes, "processes": processes}
+        changes = {name: number for name, number in asked.items() if number is not None}
+        return self.model_copy(update={"resources": self.resources.model_copy(update=changes)})
 
     @property
     def state(self) -> Path:

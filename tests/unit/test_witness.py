@@ -161,11 +161,13 @@ def test_each_node_has_a_note_of_its_own(tmp_path: Path) -> None:
 
 def hooked(folder: Path, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """A Python with the image's .pth line, and a torch of a few lines."""
-    (folder / "torch").mkdir(exist_ok=True)
+    (folder / "torch" / "distributed").mkdir(parents=True, exist_ok=True)
+    for name in ("__init__", "run"):
+        (folder / "torch" / "distributed" / f"{name}.py").touch()
     (folder / "torch" / "__init__.py").write_text(
         "from types import SimpleNamespace as N\n"
         "__version__, float32, threads = '9.9', 'float32', 4\n"
-        "version, cuda, distributed = N(cuda=None), N(is_initialized=lambda: False), None\n"
+        "version, cuda = N(cuda=None), N(is_initialized=lambda: False)\n"
         "__config__, backends = N(show=lambda: 'built'), N(mkldnn=N(enabled=True))\n"
         "def set_num_threads(number):\n    global threads\n    threads = number\n"
         "get_num_threads, get_num_interop_threads = lambda: threads, lambda: 2\n"
@@ -191,11 +193,29 @@ def test_torch_is_noted_as_the_script_left_it(tmp_path: Path) -> None:
     assert (seen["version"], seen["threads"], seen["build"]) == ("9.9", 1, "built")
 
 
+GPU = """
+import torch
+from types import SimpleNamespace as N
+device = N(name="A100", major=8, minor=0)
+torch.version.cuda, torch.backends.cudnn = "12.9", N(version=lambda: 91000, allow_tf32=True)
+torch.backends.cuda = N(matmul=N(allow_tf32=False))
+torch.cuda = N(is_initialized=lambda: True, device_count=lambda: 1, get_device_properties=lambda number: device)
+"""
+
+
+def test_of_a_gpu_what_changes_numbers_is_noted(tmp_path: Path) -> None:
+    done = hooked(tmp_path, GPU, PARITY_NOTE=str(tmp_path / "witness.json"))
+    assert (done.returncode, done.stderr) == (0, "")
+    seen = json.loads((tmp_path / "witness-torch.json").read_text())
+    assert (seen["cuda"], seen["cudnn"], seen["tf32"]) == ("12.9", 91000, [False, True])
+    assert seen["devices"] == ["A100, compute capability 8.0"]
+
+
 def test_torchrun_does_not_hide_what_its_processes_saw(tmp_path: Path) -> None:
     note = str(tmp_path / "witness.json")
     hooked(tmp_path, "import torch; torch.set_num_threads(1)", PARITY_NOTE=note, RANK="0")
     hooked(tmp_path, "import torch; torch.set_num_threads(2)", PARITY_NOTE=note, RANK="1")
-    hooked(tmp_path, "import torch", PARITY_NOTE=note)
+    hooked(tmp_path, "import torch.distributed.run", PARITY_NOTE=note, RANK="0")  # which Azure ML sets for it too
     threads = {path.name: json.loads(path.read_text())["threads"] for path in tmp_path.glob("witness-*.json")}
     assert threads == {"witness-torch.json": 1, "witness-torch-1.json": 2}
 

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 CANNOT_TELL = 2
 
 
-def parity(context: typer.Context, env: shared.Env = None, as_json: shared.Json = False) -> None:
+def parity(
+    context: typer.Context,
+    env: shared.Env = None,
+    nodes: shared.Nodes = None,
+    processes: shared.Processes = None,
+    as_json: shared.Json = False,
+) -> None:
     """Run it here and in a rehearsal, and compare.
 
     What follows -- is put behind the command of both. Prints what the two runs had in common and the verdict; both are
@@ -23,16 +29,15 @@ def parity(context: typer.Context, env: shared.Env = None, as_json: shared.Json 
     command fails.
     """
     from ..report import page
-    from ..settings import load
     from ..targets import azureml
     from ..targets.azureml import submission
 
-    settings = load()
+    asked = shared.Asked(env=env, arguments=tuple(context.args), nodes=nodes, processes=processes)
+    settings = asked.settings()
     submission.check(settings)  # before the first run
-    arguments = tuple(context.args)
-    here = _whole(runs.run_here(env, arguments))
+    here = _whole(runs.run_here(asked))
     shared.say("Now the same as a rehearsal")
-    there, ended = remote.run_there(settings, env, arguments, target=azureml.REHEARSAL, announce=shared.say)
+    there, ended = remote.run_there(asked, target=azureml.REHEARSAL, announce=shared.say)
     if not ended:
         raise typer.Exit(runs.INTERRUPTED)
     runs.say_where(there)

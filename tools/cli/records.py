@@ -88,6 +88,8 @@ def list_runs(
 
 def show(name: Name = "last", as_json: shared.Json = False) -> None:
     """Show a run's record."""
+    from ..runs import launch
+
     _, (record,) = _found(name)
     if as_json:
         shared.answer(record.to_json())
@@ -112,6 +114,7 @@ def show(name: Name = "last", as_json: shared.Json = False) -> None:
         "variables": ", ".join(table["environment_variables"]),
         "shared memory": f"{table['resources']['shm_bytes']:,} bytes",
         "gpu": "asked for" if table["resources"]["gpu"] else None,
+        "processes": launch.shape(table["resources"]),
         **{f"stand-in {each['kind']}": each["replacement"] for each in table["stand_ins"]},
         **{name: str(value) for name, value in (record.remote or {}).items() if isinstance(value, str)},
         "files": f"{os.path.relpath(record.folder)}/",

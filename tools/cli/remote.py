@@ -32,6 +32,8 @@ Detach = Annotated[bool, typer.Option("--detach", help="Only submit; follow it l
 def run_remote(
     context: typer.Context,
     env: shared.Env = None,
+    nodes: shared.Nodes = None,
+    processes: shared.Processes = None,
     detach: Detach = False,
     as_json: shared.Json = False,
 ) -> None:
@@ -40,15 +42,17 @@ def run_remote(
     What follows -- is put behind the command. Prints the address of the run's page, shows its log, and brings what it
     wrote into runs/ID, as run-local does. The exit code is the command's own. Ctrl-C asks whether to cancel it.
     """
-    from ..settings import load
     from ..targets import azureml
 
-    _run(load(), env, tuple(context.args), target=azureml.REMOTE, detach=detach, as_json=as_json)
+    asked = shared.Asked(env=env, arguments=tuple(context.args), nodes=nodes, processes=processes)
+    _run(asked, target=azureml.REMOTE, detach=detach, as_json=as_json)
 
 
 def rehearse(
     context: typer.Context,
     env: shared.Env = None,
+    nodes: shared.Nodes = None,
+    processes: shared.Processes = None,
     detach: Detach = False,
     as_json: shared.Json = False,
 ) -> None:
@@ -58,10 +62,10 @@ def rehearse(
     machine's engine; no account is needed. It is started for this, and ended after it. It cannot show Azure's quotas,
     networks and drivers.
     """
-    from ..settings import load
     from ..targets import azureml
 
-    _run(load(), env, tuple(context.args), target=azureml.REHEARSAL, detach=detach, as_json=as_json)
+    asked = shared.Asked(env=env, arguments=tuple(context.args), nodes=nodes, processes=processes)
+    _run(asked, target=azureml.REHEARSAL, detach=detach, as_json=as_json)
 
 
 def data_push(as_json: shared.Json = False) -> None:
@@ -153,13 +157,7 @@ def place_of(target: str, settings: Settings) -> Iterator[Place]:
 
 
 def run_there(
-    settings: Settings,
-    env: str | None,
-    arguments: tuple[str, ...],
-    *,
-    target: str,
-    announce: Callable[[str], None],
-    detach: bool = False,
+    asked: shared.Asked, *, target: str, announce: Callable[[str], None], detach: bool = False
 ) -> tuple[Record, bool]:
     """(the record of a run in a workspace, whether it has ended); announce: gets the address of its page.
 
@@ -168,14 +166,15 @@ def run_there(
     from ..targets import azureml
     from ..targets.azureml import compute, submission
 
+    settings = asked.settings()
     submission.check(settings)
     taken = take_snapshot()
-    settings, spec = shared.spec(env)
+    _, spec = shared.spec(asked.env)
     with place_of(target, settings) as place:
         workspace = place.workspace
         chosen = compute.find(workspace, settings)
         image, address = _image(settings, spec, target)
-        run_spec = _run_spec(settings, workspace, taken, arguments, image, chosen, target)
+        run_spec = _run_spec(settings, workspace, taken, asked.arguments, image, chosen, target)
         with terminable():
             run, record = azureml.submit(workspace, settings, run_spec, chosen, image=address, target=target)
         announce(azureml.portal(run))
@@ -185,11 +184,9 @@ def run_there(
     return done or record, done is not None
 
 
-def _run(
-    settings: Settings, env: str | None, arguments: tuple[str, ...], *, target: str, detach: bool, as_json: bool
-) -> None:
+def _run(asked: shared.Asked, *, target: str, detach: bool, as_json: bool) -> None:
     announce = shared.say if as_json else shared.answer
-    record, ended = run_there(settings, env, arguments, target=target, announce=announce, detach=detach)
+    record, ended = run_there(asked, target=target, announce=announce, detach=detach)
     if detach:
         shared.say(f"Run {record.id} is submitted; next: python -m tools runs attach {record.id}")
         if as_json:
@@ -255,6 +252,7 @@ def _run_spec(
             shm_bytes=settings.resources.shm_bytes,
             gpu=settings.resources.gpu == "auto" and bool(compute.gpus),
             nodes=settings.resources.nodes,
+            processes=settings.resources.processes,
         ),
         stand_ins=(*image.stand_ins, *stand_ins),
     )

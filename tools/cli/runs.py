@@ -75,28 +75,31 @@ def snapshot(
 def run_local(
     context: typer.Context,
     env: shared.Env = None,
+    nodes: shared.Nodes = None,
+    processes: shared.Processes = None,
     as_json: shared.Json = False,
 ) -> None:
     """Run the command in the image, on this machine.
 
     What follows -- is put behind the command. Builds the image and gets the data first, if need be. Prints the run's
-    id; its record is in runs/ID. The exit code is the command's own.
+    id; its record is in runs/ID. The exit code is the command's own; of several processes, of the first that failed.
     """
-    record = run_here(env, tuple(context.args))
+    record = run_here(shared.Asked(env=env, arguments=tuple(context.args), nodes=nodes, processes=processes))
     shared.answer(record.to_json() if as_json else record.id)
     raise typer.Exit(INTERRUPTED if record.status == "canceled" else record.exit_code or 0)
 
 
-def run_here(env: str | None, arguments: tuple[str, ...]) -> Record:
+def run_here(asked: shared.Asked) -> Record:
     """The record of a run on this machine's engine, which has ended; says where it is."""
     from .. import engine
     from ..runs import live
     from ..targets import local
 
+    settings = asked.settings()
     taken = take_snapshot()  # before any work: an over-limit one is refused
-    settings, spec = shared.spec(env)
+    _, spec = shared.spec(asked.env)
     client = engine.ensure()
-    run_spec = _run_spec(settings, spec, taken, arguments, client)
+    run_spec = _run_spec(settings, spec, taken, asked.arguments, client)
     foot = live.terminal()
     with terminable():
         local.recover(client, settings.runs)
@@ -115,6 +118,8 @@ def say_where(record: Record) -> None:
     """Says how a run ended, and where its record is."""
     where = os.path.relpath(record.folder)
     shared.say(f"Run {record.id} {record.status}: {where}/run.json, stdout.log, outputs/")
+    if record.error and record.exit_code is not None:
+        shared.say(f"error: {record.error}")
 
 
 def take_snapshot() -> Snapshot:
@@ -134,7 +139,7 @@ def _run_spec(
     client: docker.DockerClient,
 ) -> RunSpec:
     """Everything that the run needs, the cheapest first, so that a mistake is met before the work."""
-    from .. import data, engine
+    from .. import data
     from ..runs.spec import Input, Resources, RunSpec
 
     image = shared.image(settings, spec, client)
@@ -148,11 +153,22 @@ def _run_spec(
         environment_variables=settings.run.environment_variables,
         resources=Resources(
             shm_bytes=settings.resources.shm_bytes,
-            gpu=settings.resources.gpu == "auto" and engine.has_gpu(client),
+            gpu=settings.resources.gpu == "auto" and _has_gpu(client, settings.resources.nodes),
             nodes=settings.resources.nodes,
+            processes=settings.resources.processes,
         ),
         stand_ins=(*image.stand_ins, *prepared.stand_ins),
     )
+
+
+def _has_gpu(client: docker.DockerClient, nodes: int) -> bool:
+    """Whether the run gets GPUs. Several nodes would all have the same ones, which NCCL refuses."""
+    from .. import engine
+
+    found = engine.has_gpu(client)
+    if found and nodes > 1:
+        shared.say("warning: the nodes share this machine, so none gets its GPUs; for these: nodes = 1 and processes")
+    return found and nodes == 1
 
 
 def pass_on(output: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +24,28 @@ Env = Annotated[
     str | None,
     typer.Option("--env", metavar="NAME|PATH", help="Environment: environments/NAME.yml, or a spec's path."),
 ]
+Nodes = Annotated[int | None, typer.Option("--nodes", min=1, help="Machines; [resources] nodes if left out.")]
+Processes = Annotated[int | None, typer.Option("--processes", min=1, help="Processes on each; [resources] processes.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a person asks of a run on the command line. arguments: put behind the command; None: as the settings say."""
+
+    env: str | None
+    arguments: tuple[str, ...]
+    nodes: int | None = None
+    processes: int | None = None
+
+    def settings(self) -> Settings:
+        """The settings with what is asked; SettingsError where the command cannot be started so."""
+        from .. import settings
+        from ..runs import launch
+
+        loaded = settings.load().sized(nodes=self.nodes, processes=self.processes)
+        launch.line(loaded.run.command, loaded.resources.nodes, loaded.resources.processes)
+        return loaded
 
 
 def spec(env: str | None) -> tuple[Settings, EnvironmentSpec]:
@@ -68,6 +90,4 @@ def answer(answer: Any) -> None:
 
 
 def table(value: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return asdict(value)

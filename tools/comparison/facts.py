@@ -129,7 +129,8 @@ def _recorded(record: Record) -> Iterator[tuple[str, str, Any]]:
         yield "input path", each["name"], each.get("path")
     yield from (("variable", name, value) for name, value in table["environment_variables"].items())
     yield from (("resources", name, value) for name, value in table["resources"].items())
-    yield "resources", "nodes", table["resources"].get("nodes", 1)
+    for name in ("nodes", "processes"):
+        yield "resources", name, table["resources"].get(name, 1)
     yield from (("stand-in", each["kind"], each["replacement"]) for each in table["stand_ins"])
     yield from (("host", name, value) for name, value in record.host.items() if name != "process")
     yield "run", "target", record.target

@@ -155,6 +155,15 @@ _RULES: tuple[tuple[str, Meaning], ...] = (
         "resources/nodes",
         Meaning(weight=BREAKS, reason="another number of machines", how="[resources] nodes", subject="nodes"),
     ),
+    (
+        "resources/processes",
+        Meaning(
+            weight=BREAKS,
+            reason="another number of processes on each machine",
+            how="[resources] processes",
+            subject="processes",
+        ),
+    ),
     ("resources/*", Meaning(weight=BREAKS, reason="something else was asked for", how="[resources] in parity.toml")),
     (
         "limits/shm_bytes",

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .computes import Compute
     from .workspace import Workspace
 
-MASTER_PORT = 6105  # what Azure ML gives (its guide to distributed training)
 BATCH_PORT = 6000  # of AZ_BATCH_MASTER_NODE (Azure Batch, node variables)
 
 
@@ -109,8 +108,7 @@ def of_node(compute: Compute, definition: Definition, place: Place) -> dict[str,
         else:
             variables["AZ_BATCHAI_MPI_MASTER_NODE"] = "localhost"
     elif definition.distribution or definition.nodes > 1:
-        variables["MASTER_ADDR"], variables["MASTER_PORT"] = place.hosts[0], str(MASTER_PORT)
-        variables["WORLD_SIZE"], variables["NODE_RANK"] = str(definition.processes), str(place.node)
+        variables |= Contract.of_node(place.node, definition.nodes, place.hosts[0], processes=definition.processes)
     return variables
 
 
@@ -125,7 +123,7 @@ def of_process(definition: Definition, node: int, local: int) -> dict[str, str]:
             "OMPI_COMM_WORLD_LOCAL_SIZE": str(definition.per_node),
         }
     if definition.distribution or definition.nodes > 1:
-        return {"RANK": str(rank), "LOCAL_RANK": str(local)}
+        return Contract.of_process(rank, local)
     return {}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import files
 from ..image.overview import Overview
+from ..runs import launch
 from .curves import Curve
 from .markup import Markup, code, folded, joined, table, text
 from .subject import Subject
@@ -78,6 +79,7 @@ def _facts(subject: Subject) -> dict[str, Markup]:
     facts |= {
         "shared memory": _bytes(resources.get("shm_bytes")),
         "GPU": None if "gpu" not in resources else "all of the machine's" if resources["gpu"] else "none",
+        "processes": launch.shape(resources),
         "stand-ins": joined(
             Markup(f"{text(each.get('replacement'))}<br>") for each in said.get("stand_ins") or () if each
         ),

@@ -128,6 +128,8 @@ def equal_command(plan: Plan, reference: str) -> str:
     """What a person would type; the values of variables stay out, since they may be secrets."""
     words = ["docker", "run", "--rm", "--user", "0:0", "--workdir", plan.contract.working_directory]
     words += ["--shm-size", str(plan.shm_bytes), "--entrypoint", SHELL[0]]
+    if plan.network != "bridge":
+        words += ["--network", plan.network, "--name", plan.name]
     for name in plan.variables:
         words += ["--env", name]
     for target, source in plan.mounts.items():

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 COLLECTED = ("outputs", "logs")  # folders of the working directory that outlive the container
-USER_LOG = "user_logs/std_log.txt"  # where Azure ML keeps stdout and stderr
+LOGS = "user_logs"  # where Azure ML keeps what a command prints
+USER_LOG = f"{LOGS}/std_log.txt"  # stdout and stderr
+MASTER_PORT = 6105  # what Azure ML gives (its guide to distributed training)
 SHELL = ("/bin/bash", "-c")
 NOTES = "outputs/parity"  # where in the working directory the witness writes
 WITNESS = "/opt/env/bin/python -I -S /opt/parity/witness.py"  # a layer of the image (tools/image/witness.py)
@@ -65,3 +67,21 @@ class Contract:
         for name in inputs:
             variables[f"AZUREML_DATAREFERENCE_{name}"] = variables[f"AZURE_ML_INPUT_{name}"] = self.input_path(name)
         return variables
+
+    @staticmethod
+    def of_node(node: int, nodes: int, master: str, *, processes: int | None = None) -> dict[str, str]:
+        """The variables by which the nodes of a run find each other. master: the first one's address.
+
+        processes: how many the service starts in all; one on each node, if it is not said.
+        """
+        return {
+            "MASTER_ADDR": master,
+            "MASTER_PORT": str(MASTER_PORT),
+            "WORLD_SIZE": str(processes or nodes),
+            "NODE_RANK": str(node),
+        }
+
+    @staticmethod
+    def of_process(rank: int, local: int = 0) -> dict[str, str]:
+        """The variables of one process that the service starts. local: its number on its node."""
+        return {"RANK": str(rank), "LOCAL_RANK": str(local)}

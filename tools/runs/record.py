@@ -2,7 +2,7 @@
 
 run.json (schema 1): every ingredient of the RunSpec by its digest, times, status, exit code, host and stand-ins.
 stdout.log: what the command printed. outputs/ and logs/: what it wrote. metrics.jsonl: a copy of outputs/metrics.jsonl.
-witness*.json: copies of those in outputs/parity/.
+witness*.json: copies of those in outputs/parity/. user_logs/: of several nodes or processes, what each printed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import files, processes
+from . import launch
 from .contract import NOTES, Contract
 
 if TYPE_CHECKING:
@@ -112,11 +113,15 @@ def now() -> str:
 
 
 def keep(record: Record) -> None:
-    """Puts copies of the metrics and of the witness's notes where every run, wherever it ran, has them."""
+    """Puts what every run has, wherever it ran, where every run has it: copies of the metrics and of the witness's
+    notes, and of several processes what each printed.
+    """
     outputs = record.folder / "outputs"
     for written in (outputs / METRICS, *(record.folder / NOTES).glob("witness*.json")):
         if written.is_file() and not written.is_symlink():
             shutil.copyfile(written, record.folder / written.name)
+    if launch.shape(record.ingredients["resources"]):
+        launch.split(record.folder)
 
 
 def _ingredients(spec: RunSpec) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..image.build import Image
 from ..offline import StandIn
 from ..snapshot import Snapshot
-from . import contract
+from . import contract, launch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +23,14 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What the container gets. shm_bytes: the size of /dev/shm; gpu: all GPUs of the machine; nodes: machines."""
+    """What the run gets. shm_bytes: the size of /dev/shm; gpu: all GPUs of a machine; nodes: machines, each with a
+    container; processes: that torchrun starts on each.
+    """
 
     shm_bytes: int
     gpu: bool
     nodes: int = 1
+    processes: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +48,12 @@ class RunSpec:
 
     @property
     def line(self) -> str:
-        """The command line for bash, with its arguments, and the witness where the image has it."""
+        """The command line of each node, for bash: torchrun where there are several processes, and the witness where
+        the image has it.
+        """
         names = [each.name for each in self.inputs]
-        return contract.line(self.command, names, self.arguments, witnessed=self.image.witnessed)
+        command = launch.line(self.command, self.resources.nodes, self.resources.processes)
+        return contract.line(command, names, self.arguments, witnessed=self.image.witnessed)
 
     @property
     def variables(self) -> dict[str, str]:

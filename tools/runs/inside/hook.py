@@ -27,10 +27,13 @@ def add():
     try:
         import json
 
+        if "torch.distributed.run" in sys.modules:
+            return  # torchrun itself, which ends after the processes that it started
         torch = sys.modules["torch"]
         stem, extension = os.path.splitext(os.environ[NOTE])
         rank = os.environ.get("RANK", "0")
         cuda = torch.version.cuda if torch.cuda.is_initialized() else None
+        devices = [torch.cuda.get_device_properties(each) for each in range(torch.cuda.device_count())] if cuda else []
         seen = {
             "version": torch.__version__,
             "build": torch.__config__.show(),
@@ -41,11 +44,10 @@ def add():
             "mkldnn": bool(torch.backends.mkldnn.enabled),
             "cuda": cuda,
             "cudnn": torch.backends.cudnn.version() if cuda else None,
-            "devices": [torch.cuda.get_device_name(each) for each in range(torch.cuda.device_count())] if cuda else [],
+            "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32] if cuda else None,
+            "devices": [f"{each.name}, compute capability {each.major}.{each.minor}" for each in devices],
         }
         path = f"{stem}-torch{'' if rank == '0' else '-' + rank}{extension}"
-        if "RANK" not in os.environ and os.path.exists(path):
-            return  # torchrun itself, which ends after the processes that it started
         with open(f"{path}.part", "w", encoding="utf-8") as file:
             json.dump(seen, file, indent=1, sort_keys=True)
         os.replace(f"{path}.part", path)

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ... import files, progress
+from ...runs import launch
 from ...runs import record as records
 from ...runs.record import METRICS, Record
 from .failures import errors, message
@@ -40,10 +41,15 @@ def collect(run: Run, details: Mapping[str, Any], record: Record) -> Record:
         if not (record.folder / METRICS).exists():
             _metrics(run, record)
     status = STATUSES[details["status"]]
-    said = failure(details) if status == "failed" else None
+    code: int | None = 0 if status == "completed" else None
+    said: str | None = None
+    if status == "failed":
+        code, said = _exit_code(details), failure(details)
+        if launch.shape(record.ingredients["resources"]) and (process := launch.failure(record)):
+            code, said = process.code, launch.told(record, process)
     return record.write(
         status=status,
-        exit_code=0 if status == "completed" else _exit_code(details) if status == "failed" else None,
+        exit_code=code,
         error=said,
         started=_moment(details.get("startTimeUtc")) or record.started,
         ended=_moment(details.get("endTimeUtc")) or records.now(),

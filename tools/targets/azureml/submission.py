@@ -20,6 +20,7 @@ from .failures import errors
 
 if TYPE_CHECKING:
     from azureml.core import Environment, Run, ScriptRunConfig, Workspace
+    from azureml.core.runconfig import PyTorchConfiguration
 
 PROJECT = "parity.project"  # the tag by which a project's runs are found
 MEGABYTE = 2**20
@@ -100,15 +101,14 @@ def find(workspace: Workspace, run_id: str) -> Run | None:
 
 def _configuration(settings: Settings, spec: RunSpec, image: str) -> ScriptRunConfig:
     from azureml.core import ScriptRunConfig
-    from azureml.core.runconfig import DataReferenceConfiguration, DockerConfiguration, PyTorchConfiguration
+    from azureml.core.runconfig import DataReferenceConfiguration, DockerConfiguration
 
-    nodes = spec.resources.nodes
     configuration = ScriptRunConfig(
         source_directory=str(spec.snapshot.source),
         command=spec.line,
         compute_target=settings.azureml.compute,
         environment=_environment(settings, spec, image),
-        distributed_job_config=PyTorchConfiguration(node_count=nodes) if nodes > 1 else None,
+        distributed_job_config=_distributed(spec),
         docker_runtime_config=DockerConfiguration(use_docker=True, shm_size=_shm(spec.resources.shm_bytes)),
     )
     configuration.run_config.environment_variables = spec.variables
@@ -118,6 +118,15 @@ def _configuration(settings: Settings, spec: RunSpec, image: str) -> ScriptRunCo
         for each in spec.inputs
     }
     return configuration
+
+
+def _distributed(spec: RunSpec) -> PyTorchConfiguration | None:
+    """Several nodes with one process each, which finds the others by variables; it starts the node's own processes."""
+    from azureml.core.runconfig import PyTorchConfiguration
+
+    if spec.resources.nodes == 1:
+        return None
+    return PyTorchConfiguration("Nccl" if spec.resources.gpu else "Gloo", node_count=spec.resources.nodes)
 
 
 def _environment(settings: Settings, spec: RunSpec, image: str) -> Environment:
