@@ -14,12 +14,17 @@ class Metrics:
     A service that fails is warned about once and left out from then on: training never stops for it.
     """
 
-    def __init__(self, path, steps=None):
-        """steps: how many there will be, for those who wait."""
+    def __init__(self, path, steps=None, since=0):
+        """steps: how many there will be, for those who wait. since: the step that the run goes on from; what the file
+        says up to there stays.
+        """
         self.of = {"of": steps} if steps else {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.file = path.open("w", encoding="utf-8")
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(kept(path, since)), encoding="utf-8")
+        partial.replace(path)
+        self.file = path.open("a", encoding="utf-8")
         self.mirrors = {}
         for service, connect in {"Azure ML": azure_ml, "MLflow": mlflow_run}.items():
             with self.survived(service):
@@ -54,6 +59,12 @@ class Metrics:
         for service, mirror in list(self.mirrors.items()):
             with self.survived(service):
                 mirror.flush()
+
+
+def kept(path, since):
+    """The lines of a file of metrics up to a step; one that was being written when the process ended is none."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if since and path.is_file() else []
+    return [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= since]
 
 
 class AzureML:
