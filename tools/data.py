@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "cifar-10-batches-py"  # what the archive, torchvision and the trainer call it
 MANIFEST = ".parity.json"
+SUMS = "SHA256SUMS"  # goes where the data set goes, for whoever reads it; `sha256sum --check` does too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,16 @@ class _Manifest:
         except (FileNotFoundError, ValueError, KeyError):
             return None
 
+    @classmethod
+    def make(cls, folder: Path, *, stand_in: bool, known: Mapping[str, str] | None = None) -> _Manifest:
+        """The manifest of CIFAR-10's files in `folder`, written there with their sums. known: those, if they are."""
+        hashes = dict(known or {name: files.sha256(folder / name) for name, _ in CIFAR_10.md5})
+        files.write_text(folder / SUMS, "".join(f"{sha256}  {name}\n" for name, sha256 in sorted(hashes.items())))
+        hashes[SUMS] = files.sha256(folder / SUMS)
+        made = cls(stand_in=stand_in, hashes=tuple(sorted(hashes.items())))
+        made.write(folder)
+        return made
+
     def write(self, folder: Path) -> None:
         content = {"stand_in": self.stand_in, "sha256": dict(self.hashes)}
         files.write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")
@@ -97,9 +108,9 @@ class _Manifest:
 def prepare(settings: Settings) -> PreparedData:
     """The data set of [data], made if it is not there, and checked.
 
-    For "cifar-10" it is CIFAR-10's seven files; whatever else lies beside them is not part of it. For "none" it is
-    every file below the path. Errors: DataError for a file that is missing, changed or cannot be read; FetchError;
-    OfflineError where CIFAR-10's host cannot be reached and the stand-in is refused.
+    For "cifar-10" it is CIFAR-10's seven files and their sums; whatever else lies beside them is not part of it. For
+    "none" it is every file below the path. Errors: DataError for a file that is missing, changed or cannot be read;
+    FetchError; OfflineError where CIFAR-10's host cannot be reached and the stand-in is refused.
     """
     import filelock
 
@@ -129,6 +140,8 @@ def _cifar_10(settings: Settings) -> _Manifest:
     for left_over in root.glob(f".{FOLDER}.*"):  # of a process that was killed
         shutil.rmtree(left_over)
     manifest = _Manifest.read(folder)
+    if manifest and SUMS not in dict(manifest.hashes):  # made before there were any
+        manifest = _Manifest.make(folder, stand_in=manifest.stand_in, known=dict(manifest.hashes))
     if manifest is None and folder.exists():
         return _adopted(folder)
     if manifest and not manifest.stand_in:
@@ -145,9 +158,7 @@ def _cifar_10(settings: Settings) -> _Manifest:
             extract(archive, work, [name for name, _ in CIFAR_10.md5])
         else:
             digits.write(work, digits.fetch(cache))
-        hashes = tuple((name, files.sha256(work / name)) for name, _ in CIFAR_10.md5)
-        manifest = _Manifest(stand_in=use_stand_in, hashes=hashes)
-        manifest.write(work)
+        manifest = _Manifest.make(work, stand_in=use_stand_in)
     if archive:
         archive.unlink()  # its files are unpacked; if they are lost, it is fetched again
     return manifest
@@ -164,9 +175,7 @@ def _adopted(folder: Path) -> _Manifest:
                 expected="CIFAR-10's own files, or no such folder",
                 command='move it away, then: make data; or, to use it as it is: dataset = "none" in parity.toml',
             )
-    manifest = _Manifest(stand_in=False, hashes=tuple((name, files.sha256(folder / name)) for name, _ in CIFAR_10.md5))
-    manifest.write(folder)
-    return manifest
+    return _Manifest.make(folder, stand_in=False)
 
 
 def fetch(archive: Archive, directory: Path) -> Path:

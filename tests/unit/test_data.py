@@ -18,6 +18,8 @@ from tools.offline import digits
 
 NAMES = ("batches.meta", *digits.BATCHES)
 CONTENT = {name: f"{name}: ".encode() * 5000 for name in NAMES}
+SUMS = "".join(f"{hashlib.sha256(CONTENT[name]).hexdigest()}  {name}\n" for name in sorted(NAMES)).encode()
+WHOLE = {data.SUMS: SUMS, **CONTENT}
 
 
 def packed(members: dict[str, bytes]) -> bytes:
@@ -126,17 +128,31 @@ def test_the_files_come_from_the_archive_and_are_told_with_size_and_hash(
 ) -> None:
     prepared = data.prepare(project)
     folder = prepared.path / data.FOLDER
-    assert {name: (folder / name).read_bytes() for name in NAMES} == CONTENT
+    assert {name: (folder / name).read_bytes() for name in WHOLE} == WHOLE
     assert prepared.path == project.root / "data"
     assert prepared.files == tuple(
         data.DataFile(
-            path=f"{data.FOLDER}/{name}",
-            size=len(CONTENT[name]),
-            sha256=hashlib.sha256(CONTENT[name]).hexdigest(),
+            path=f"{data.FOLDER}/{name}", size=len(WHOLE[name]), sha256=hashlib.sha256(WHOLE[name]).hexdigest()
         )
-        for name in sorted(NAMES)
+        for name in sorted(WHOLE)
     )
     assert prepared.stand_ins == ()
+
+
+def test_a_data_set_that_was_made_before_there_were_sums_gets_them(
+    cifar_10: data.Archive, project: settings.Settings
+) -> None:
+    whole = data.prepare(project)
+    folder = whole.path / data.FOLDER
+    (folder / data.SUMS).unlink()
+    manifest = json.loads((folder / data.MANIFEST).read_text())
+    del manifest["sha256"][data.SUMS]
+    (folder / data.MANIFEST).write_text(json.dumps(manifest))
+    (folder / NAMES[0]).write_bytes(b"changed since")
+    with pytest.raises(DataError, match=f"{NAMES[0]} has changed"):
+        data.prepare(project)
+    (folder / NAMES[0]).write_bytes(CONTENT[NAMES[0]])
+    assert data.prepare(project) == whole
 
 
 def test_what_is_there_is_not_fetched_again(cifar_10: data.Archive, project: settings.Settings) -> None:
@@ -291,7 +307,7 @@ def test_a_failure_midway_leaves_no_folder_that_looks_whole(
         data.prepare(project)
     assert not everything_below(project.data_path)
     monkeypatch.setattr(digits, "write", write)
-    assert len(data.prepare(project).files) == len(NAMES)
+    assert len(data.prepare(project).files) == len(WHOLE)
 
 
 # Unpacking
@@ -347,7 +363,7 @@ def test_the_stand_in_is_told_when_it_is_made_and_each_time_it_is_used(
 
 
 def test_the_stand_in_has_the_files_of_the_real_one(unreachable: None, project: settings.Settings) -> None:
-    assert [file.path for file in data.prepare(project).files] == sorted(f"{data.FOLDER}/{name}" for name in NAMES)
+    assert [file.path for file in data.prepare(project).files] == sorted(f"{data.FOLDER}/{name}" for name in WHOLE)
 
 
 def test_a_refused_stand_in_is_an_error_and_nothing_is_made(
