@@ -1,15 +1,24 @@
 # One container, the same on this machine and on Azure ML. `make help` lists the verbs.
 #   ENV=pytorch-aml      another environment: environments/pytorch-aml.yml
+#   PROJECT=FOLDER       another project: examples/scikit-learn
 #   ARGS="--epochs 1"    put behind the command (run-local, run-remote, rehearse, parity) or given to the verb
 #   NODES=2 PROCESSES=2  that many machines, and processes on each (run-local, run-remote, rehearse, parity)
 #   DETACH=1             run-remote and rehearse only submit
 #   V=1                  show the equal commands
 
 MAKEFLAGS += --no-print-directory
-PARITY = .venv/bin/python -m tools $(if $(V),-v)
+IN_PROJECT = $(if $(PROJECT),cd '$(PROJECT)' && )
+PARITY = $(IN_PROJECT)$(if $(PROJECT),'$(CURDIR)'/).venv/bin/python -m tools $(if $(V),-v)
 WITH_ENV = $(if $(ENV),--env $(ENV))
 SIZED = $(if $(NODES),--nodes $(NODES)) $(if $(PROCESSES),--processes $(PROCESSES))
 DETACHED = $(if $(DETACH),--detach)
+
+ifneq ($(PROJECT),)
+# The tools would look for a parity.toml above the folder too, and find this one
+ifeq ($(shell test -f '$(PROJECT)/parity.toml' && echo found),)
+$(error PROJECT=$(PROJECT): no parity.toml in it; expected: the folder of a project; next: touch $(PROJECT)/parity.toml)
+endif
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-azure engine lock image push data snapshot run-local rehearse run-remote data-push clean-remote \
@@ -78,10 +87,10 @@ test: .venv/dev.done ## all tests; a real engine runs some of them
 	@.venv/bin/python -m pytest $(ARGS)
 
 clean: ## remove what was made here, but not your runs and data
-	@rm -rf .venv .parity .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@$(IN_PROJECT)rm -rf .venv .parity .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 clean-cache: ## remove cached packages and layers
-	@rm -rf .parity/cache
+	@$(IN_PROJECT)rm -rf .parity/cache
 
 .venv/run.done: requirements/run.txt requirements/install.sh
 	@requirements/install.sh run

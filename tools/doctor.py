@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import engine, files, offline
+from . import engine, files, offline, project
 from .errors import ParityError
 from .offline import StandIn
 from .settings import Settings
@@ -113,7 +113,8 @@ def _engine(settings: Settings) -> Check:
 
 def _python(settings: Settings) -> Check:
     version = f"{platform.python_version()} in {sys.prefix}"
-    inside = Path(sys.prefix).resolve() == (settings.root / ".venv").resolve()
+    own = [(folder / ".venv").resolve() for folder in (settings.root, project.TOOLKIT)]
+    inside = Path(sys.prefix).resolve() in own
     return Check(
         name="python", ok=True, detail=version, command=None if inside else "make setup (pinned packages in .venv)"
     )

@@ -9,6 +9,7 @@ from .errors import SettingsError
 FILE = "parity.toml"
 RUNS = "runs"  # the records, one folder a run
 STATE = ".parity"  # what is made here and never committed
+TOOLKIT = Path(__file__).resolve().parents[1]  # the checkout that these tools lie in, with their .venv and docker/
 
 
 def find(directory: Path | None = None) -> Path:

@@ -15,6 +15,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tools.project
 from tools import engine, offline, settings
 from tools.errors import HashMismatchError, ImageError, OfflineError, ParityError
 from tools.image import base, saved, upstream
@@ -455,10 +456,23 @@ def test_a_dockerfile_with_two_stages_is_refused(project: Settings, made: list[t
         base.reference(project)
 
 
-def test_a_project_without_the_docker_folder_is_told_so(project: Settings) -> None:
+def test_a_project_without_a_docker_folder_uses_the_toolkits(project: Settings, tmp_path: Path) -> None:
+    bare = settings.Settings(root=tmp_path / "bare")
+    toolkits = settings.load(Path(__file__))
+    assert base.reference(bare) == base.reference(toolkits) != base.reference(project)
+    assert base.packages(bare) == base.packages(toolkits) != base.packages(project)
+
+
+def test_half_a_docker_folder_is_told_so_and_not_replaced(project: Settings) -> None:
     (project.root / "docker" / "packages.txt").unlink()
-    with pytest.raises(ImageError, match=r"packages\.txt"):
+    with pytest.raises(ImageError, match=rf"no {project.root}/docker/packages\.txt"):
         base.get(project, client=None)
+
+
+def test_no_docker_folder_anywhere_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools.project, "TOOLKIT", tmp_path / "toolkit")
+    with pytest.raises(ImageError, match=rf"no {tmp_path}/bare/docker/Dockerfile"):
+        base.get(settings.Settings(root=tmp_path / "bare"), client=None)
 
 
 def test_the_stand_in_is_for_this_machines_platform_only(tmp_path: Path) -> None:

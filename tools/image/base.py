@@ -1,5 +1,7 @@
 """The base of the image, as layers: of docker/Dockerfile through the engine, or of its stand-in.
 
+A project that has no docker/ of its own uses the toolkit's.
+
 Layers are kept as uncompressed tars in .parity/cache/base/KEY/, KEY being a hash of what they are made from, so that
 nothing is built and neither engine nor network is asked while docker/ stays as it is.
 
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import engine, files, offline, progress
+from .. import engine, files, offline, progress, project
 from ..errors import ImageError, ParityError
 from ..offline import StandIn
 from ..offline import base as offline_base
@@ -107,7 +109,8 @@ def packages(settings: Settings) -> tuple[str, ...]:
 
 
 def _recipe(settings: Settings) -> _Recipe:
-    folder = settings.root / "docker"
+    own, toolkits = settings.root / "docker", project.TOOLKIT / "docker"
+    folder = toolkits if toolkits.is_dir() and not own.is_dir() else own
     for path in (folder / "Dockerfile", folder / "packages.txt"):
         if not path.is_file():
             raise ImageError(f"no {path}", expected="the base of the image", command="git checkout docker")
