@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import download, files, offline, progress
-from .errors import DataError
+from .errors import DataError, SettingsError
 from .offline import StandIn, digits
-from .settings import Settings
+from .settings import FILE, Settings
 
 log = logging.getLogger(__name__)
 
@@ -109,18 +109,25 @@ def prepare(settings: Settings) -> PreparedData:
     """The data set of [data], made if it is not there, and checked.
 
     For "cifar-10" it is CIFAR-10's seven files and their sums; whatever else lies beside them is not part of it. For
-    "none" it is every file below the path. Errors: DataError for a file that is missing, changed or cannot be read;
-    FetchError; OfflineError where CIFAR-10's host cannot be reached and the stand-in is refused.
+    "none" it is every file below the path. Errors: SettingsError where the run has no data set; DataError for a file
+    that is missing, changed or cannot be read; FetchError; OfflineError where CIFAR-10's host cannot be reached and the
+    stand-in is refused.
     """
     import filelock
 
     root = settings.data_path
+    if root is None:
+        raise SettingsError(
+            f'{settings.root / FILE}: data.path = "": the run has no data set, so there is none to get or to push',
+            expected='the folder of a data set, e.g. path = "data" under [data]',
+            command=f"make run-local, which needs none; or set path in {FILE}, then try again",
+        )
     settings.state.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(settings.state / "data.lock"), files.disk_errors(root, "make room, then: make data"):
         if settings.data.dataset == "none":
             found = _hashed(root, _below(root), settings.cache)
             return PreparedData(path=root, digest=_digest(found), files=found, stand_ins=())
-        manifest = _cifar_10(settings)
+        manifest = _cifar_10(root, settings.cache / "data")
         for name, _ in manifest.hashes:
             if not (root / FOLDER / name).is_file():
                 raise _not_whole(root / FOLDER, f"{name} is missing")
@@ -134,9 +141,9 @@ def prepare(settings: Settings) -> PreparedData:
         return PreparedData(path=root, digest=_digest(found), files=found, stand_ins=stand_ins)
 
 
-def _cifar_10(settings: Settings) -> _Manifest:
-    """The manifest of FOLDER, which is made or fetched if need be."""
-    root, folder = settings.data_path, settings.data_path / FOLDER
+def _cifar_10(root: Path, cache: Path) -> _Manifest:
+    """The manifest of FOLDER in `root`, which is made or fetched if need be."""
+    folder = root / FOLDER
     for left_over in root.glob(f".{FOLDER}.*"):  # of a process that was killed
         shutil.rmtree(left_over)
     manifest = _Manifest.read(folder)
@@ -150,7 +157,6 @@ def _cifar_10(settings: Settings) -> _Manifest:
         log.warning("stand-in: %s holds %s (refuse with %s=never)", folder, offline.DATA.replacement, offline.VARIABLE)
         return manifest
     use_stand_in = offline.needed(offline.DATA, reached=lambda: offline.answers(CIFAR_10.url))
-    cache = settings.cache / "data"
     cache.mkdir(parents=True, exist_ok=True)
     archive = None if use_stand_in else fetch(CIFAR_10, cache)
     with files.directory_written_whole(folder) as work:

@@ -224,6 +224,8 @@ def _index(settings: Settings) -> Check:
 def _data(settings: Settings) -> Check:
     from . import data
 
+    if settings.data_path is None:
+        return Check(name="data set", ok=True, detail="none: data.path is empty")
     if settings.data.dataset == "none":
         return Check(name="data set", ok=True, detail=f"yours, in {settings.data_path}")
     return _service("data set", "CIFAR-10's host", offline.answers(data.CIFAR_10.url), offline.DATA)

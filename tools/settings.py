@@ -76,7 +76,7 @@ class Run(_Section):
 
 
 class Data(_Section):
-    """[data]: the data set, outside the source directory."""
+    """[data]: the data set, outside the source directory. An empty path: there is none, and `remote` says nothing."""
 
     path: str = "data"
     dataset: Literal["cifar-10", "none"] = "cifar-10"
@@ -88,6 +88,15 @@ class Data(_Section):
         if any(part in (".", "..") for part in remote.split("/")):
             raise ValueError(f"{remote!r}: neither . nor .. is a folder of a datastore")
         return remote
+
+    @model_validator(mode="after")
+    def _none(self) -> Data:
+        if not self.path and self.dataset != "none":
+            raise ValueError(
+                f'path = "" means that the run has no data set, but dataset = "{self.dataset}": '
+                'set dataset = "none" too, or name a folder as path'
+            )
+        return self
 
     @property
     def datastore(self) -> tuple[str, str]:
@@ -155,6 +164,15 @@ class Settings(_Section):
     snapshot: Snapshot = Snapshot()
     compare: Compare = Compare()
 
+    @model_validator(mode="after")
+    def _command_has_its_data(self) -> Settings:
+        if "{data}" in self.run.command and not self.data.path:
+            raise ValueError(
+                'run.command reads {data}, but data.path = "" means that the run has no data set: '
+                "take {data} out of the command, or name a folder as path under [data]"
+            )
+        return self
+
     def for_platform(self, platform: str) -> Settings:
         """The same settings for another platform; SettingsError if it is none of those that [image] platform takes."""
         try:
@@ -193,9 +211,9 @@ class Settings(_Section):
         return self.root / project.RUNS
 
     @property
-    def data_path(self) -> Path:
-        """The data set's folder on this machine."""
-        return self.root / self.data.path
+    def data_path(self) -> Path | None:
+        """The data set's folder on this machine; None where the run has no data set."""
+        return self.root / self.data.path if self.data.path else None
 
     @property
     def source(self) -> Path:
@@ -225,7 +243,7 @@ def load(directory: Path | None = None) -> Settings:
 def _explain(path: Path, detail: Any) -> str:
     """One line for one of pydantic's complaints: file, key, what was found, what is allowed, the nearest name."""
     keys = [str(part) for part in detail["loc"]]
-    where = f"{path}: {'.'.join(keys)}"
+    where = f"{path}: {'.'.join(keys)}" if keys else str(path)
     if detail["type"] == "extra_forbidden":
         section = Settings.model_fields[keys[0]].annotation if len(keys) > 1 else Settings
         known = sorted(set(getattr(section, "model_fields", {})) - {"root"})

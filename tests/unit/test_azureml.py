@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from tools import settings as settings_
+from tools.cli import remote
 from tools.data import DataFile, PreparedData
 from tools.errors import AzureError, SettingsError
 from tools.image.build import Image
 from tools.runs import record as records
 from tools.runs.spec import Input, Resources, RunSpec
 from tools.snapshot import Snapshot
+from tools.targets import azureml
 from tools.targets.azureml import collection, data, failures, following, submission, workspace
 
 DIGEST = "d" * 64
@@ -383,6 +385,14 @@ def test_data_that_is_in_the_workspace_alone_has_the_digest_of_its_manifest(tmp_
     assert data.check(workspace, settings, None) is None
     pushed = push(tmp_path, store, {"a": "1"})
     assert data.check(workspace, settings, None) == pushed.digest
+
+
+@pytest.mark.parametrize("target", [azureml.REMOTE, azureml.REHEARSAL])
+def test_a_run_without_a_data_set_asks_the_workspace_for_none(tmp_path: Path, target: str) -> None:
+    text = '[run]\ncommand = "python train.py"\n[data]\npath = ""\ndataset = "none"\n'
+    loaded = load(tmp_path, text)
+    assert loaded.data.remote
+    assert remote._inputs(loaded, SimpleNamespace(), target) == ((), ())  # type: ignore[arg-type]
 
 
 def test_a_file_that_is_gone_here_is_said_to_be_left_there(

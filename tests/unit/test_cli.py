@@ -111,6 +111,26 @@ def test_a_wrong_setting_is_told_from_any_verb(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("verb", ["data", "data-push"])
+def test_a_project_without_a_data_set_is_told_so_by_the_verbs_for_one(verb: str, tmp_path: Path) -> None:
+    text = '[run]\ncommand = "python train.py"\n[data]\npath = ""\ndataset = "none"\n'
+    (tmp_path / "parity.toml").write_text(text)
+    done = parity(verb, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (11, "")
+    assert f'{tmp_path / "parity.toml"}: data.path = ""' in done.stderr
+    assert "make run-local" in done.stderr
+
+
+def test_make_refuses_a_project_that_is_none_where_the_tools_would_find_another(tmp_path: Path) -> None:
+    for folder in (ROOT / "examples", tmp_path / "none"):
+        done = subprocess.run(
+            ["make", "lock", f"PROJECT={folder}"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"PROJECT={folder}: no parity.toml in it" in done.stderr
+        assert f"touch {folder}/parity.toml" in done.stderr
+
+
 def test_a_stale_lock_is_told_without_solving(tmp_path: Path) -> None:
     (tmp_path / "parity.toml").write_text("")
     (tmp_path / "environments").mkdir()

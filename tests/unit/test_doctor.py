@@ -123,6 +123,23 @@ def test_a_source_directory_that_is_not_there_is_missing(project: Settings) -> N
     assert str(project.source) in check.detail
 
 
+def test_a_project_without_a_data_set_misses_none(project: Settings) -> None:
+    none = project.data.model_copy(update={"path": "", "dataset": "none"})
+    check = looked_at(project.model_copy(update={"data": none}))["data set"]
+    assert check.ok
+    assert "none" in check.detail
+
+
+def test_the_toolkits_own_venv_serves_a_project_elsewhere(
+    project: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert doctor.project.TOOLKIT == ROOT
+    monkeypatch.setattr(doctor.sys, "prefix", str(ROOT / ".venv"))
+    assert looked_at(project)["python"].command is None
+    monkeypatch.setattr(doctor.sys, "prefix", str(tmp_path / "other"))
+    assert "make setup" in (looked_at(project)["python"].command or "")
+
+
 def test_the_workspace_is_that_of_its_file_or_of_the_settings(project: Settings) -> None:
     found = looked_at(project)["workspace"]
     assert "config.json" in (found.command or "")

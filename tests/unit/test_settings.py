@@ -56,6 +56,8 @@ def test_no_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
         ('[resources]\nshm_size = "2 GB"', ["resources.shm_size = '2 GB'"]),
         ('[run.environment_variables]\n"A-B" = "1"', ["'A-B' is not a name"]),
         ("[run.environment_variables]\nA = 1", ["run.environment_variables.A = 1", "found int"]),
+        ('[data]\npath = ""', ["parity.toml: data: ", 'dataset = "cifar-10"', 'set dataset = "none" too']),
+        ('[data]\npath = ""\ndataset = "none"', ["parity.toml: run.command reads {data}", "take {data} out of"]),
         ('root = "/"', ["unknown key: root"]),
         ("[image", ["not valid TOML"]),
     ],
@@ -65,6 +67,12 @@ def test_a_mistake_is_told_with_file_key_and_what_is_allowed(tmp_path: Path, tex
     assert str(tmp_path / "parity.toml") in message
     for part in said:
         assert part in message
+
+
+def test_an_empty_path_is_a_run_without_a_data_set(tmp_path: Path) -> None:
+    loaded = load(tmp_path, '[run]\ncommand = "python train.py"\n[data]\npath = ""\ndataset = "none"\n')
+    assert loaded.data_path is None
+    assert load(tmp_path, "").data_path == tmp_path / "data"
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

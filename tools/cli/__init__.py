@@ -102,7 +102,7 @@ def lock(
 def data(as_json: shared.Json = False) -> None:
     """Get the data set, outside the source directory.
 
-    Prints the folder, which [data] path in parity.toml names.
+    Prints the folder, which [data] path in parity.toml names. An empty path: there is no data set to get.
     """
     from .. import data, settings
 

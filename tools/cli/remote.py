@@ -265,7 +265,7 @@ def _inputs(settings: Settings, workspace: Workspace, target: str) -> tuple[tupl
     from ..targets import azureml
     from ..targets.azureml import data as remote_data
 
-    if not settings.data.remote:
+    if settings.data_path is None or not settings.data.remote:
         return (), ()
     # what lies in the workspace alone needs no copy here
     here = target == azureml.REHEARSAL or settings.data_path.exists()

@@ -143,13 +143,13 @@ def _run_spec(
     from ..runs.spec import Input, Resources, RunSpec
 
     image = shared.image(settings, spec, client)
-    prepared = data.prepare(settings)
+    prepared = data.prepare(settings) if settings.data.path else None
     return RunSpec(
         image=image,
         snapshot=snapshot,
         command=settings.run.command,
         arguments=arguments,
-        inputs=(Input(name="data", path=prepared.path, digest=prepared.digest),),
+        inputs=(Input(name="data", path=prepared.path, digest=prepared.digest),) if prepared else (),
         environment_variables=settings.run.environment_variables,
         resources=Resources(
             shm_bytes=settings.resources.shm_bytes,
@@ -157,7 +157,7 @@ def _run_spec(
             nodes=settings.resources.nodes,
             processes=settings.resources.processes,
         ),
-        stand_ins=(*image.stand_ins, *prepared.stand_ins),
+        stand_ins=(*image.stand_ins, *(prepared.stand_ins if prepared else ())),
     )
 
 
