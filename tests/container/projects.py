@@ -1,6 +1,7 @@
 """A project's folder and the verbs in it, as a person types them."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -39,3 +40,14 @@ class Project:
 
     def folder(self, run_id: str) -> Path:
         return self.root / "runs" / run_id.strip()
+
+
+def example(root: Path) -> Project:
+    """A copy of examples/scikit-learn in the new folder `root`, with this checkout's caches."""
+    made_there = shutil.ignore_patterns(".parity", "runs", "__pycache__")
+    shutil.copytree(ROOT / "examples" / "scikit-learn", root, ignore=made_there)
+    (root / ".parity").mkdir()
+    for shared in ("cache", "offline"):
+        (ROOT / ".parity" / shared).mkdir(parents=True, exist_ok=True)
+        (root / ".parity" / shared).symlink_to(ROOT / ".parity" / shared)
+    return Project(root=root)
