@@ -21,7 +21,7 @@ class TinyChannel:
     def url(self) -> str:
         return self.folder.as_uri()
 
-    def add(self, name, version, *, depends=(), build="0", subdir="noarch"):
+    def add(self, name, version, *, depends=(), constrains=(), build="0", number=0, subdir="noarch"):
         content = f"{name}-{version}-{build}".encode()
         file = f"{name}-{version}-{build}.conda"
         (self.folder / subdir / file).write_bytes(content)
@@ -30,8 +30,9 @@ class TinyChannel:
             "name": name,
             "version": version,
             "build": build,
-            "build_number": 0,
+            "build_number": number,
             "depends": list(depends),
+            "constrains": list(constrains),
             "subdir": subdir,
             "md5": hashlib.md5(content).hexdigest(),
             "sha256": hashlib.sha256(content).hexdigest(),

@@ -147,8 +147,8 @@ def _needs(spec: EnvironmentSpec, pins: Mapping[str, str], platform: str) -> _Ne
     if spec.cuda:
         raise OfflineError(
             f"{spec.path} asks for CUDA; the stand-in for the conda channel has CPU builds only",
-            expected="a spec without CUDA",
-            command=ELSEWHERE,
+            expected="the conda channel, or a spec without CUDA",
+            command=f"make lock ENV={spec.name} where the conda channel answers; it needs no GPU",
         )
     if platform not in python.ARCHITECTURES:
         raise OfflineError(f"no stand-in channel for {platform}", expected=", ".join(python.ARCHITECTURES))
