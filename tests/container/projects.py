@@ -46,8 +46,13 @@ def example(root: Path) -> Project:
     """A copy of examples/scikit-learn in the new folder `root`, with this checkout's caches."""
     made_there = shutil.ignore_patterns(".parity", "runs", "__pycache__")
     shutil.copytree(ROOT / "examples" / "scikit-learn", root, ignore=made_there)
-    (root / ".parity").mkdir()
+    link_caches(root)
+    return Project(root=root)
+
+
+def link_caches(root: Path) -> None:
+    """Gives the project in `root`, which need not be there yet, this checkout's caches and a state of its own."""
+    (root / ".parity").mkdir(parents=True)
     for shared in ("cache", "offline"):
         (ROOT / ".parity" / shared).mkdir(parents=True, exist_ok=True)
         (root / ".parity" / shared).symlink_to(ROOT / ".parity" / shared)
-    return Project(root=root)

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from projects import ROOT, Project, example
+from projects import ROOT, Project, example, link_caches
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,17 @@ def test_make_runs_its_verbs_in_another_project(scikit_learn: Project, run: Path
     assert "Parity: " in make(scikit_learn, "compare", f"A={run.name}", f"B={run.name}")
     assert make(scikit_learn, "report", f"RUNS={run.name} {made}").strip() == str(run.parent / "report.html")
     assert set((ROOT / "runs").glob("*")) == before
+
+
+def test_the_project_that_the_guide_begins_runs(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "your-own-trainer.md").read_text()
+    typed = guide.partition("```console\n$ mkdir")[2].partition("```")[0]
+    script = "mkdir" + typed.replace("\n$ ", "\n").replace("PROJECT=mine", f"-C {ROOT} PROJECT={tmp_path}/mine")
+    link_caches(tmp_path / "mine")
+    done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (answer,) = (tmp_path / "mine" / "runs").glob("*/outputs/answer")
+    assert answer.read_text() == "42"
 
 
 def test_its_base_is_the_toolkits(scikit_learn: Project) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fake_engine
 import pytest
 from tiny_channel import TinyChannel
 
@@ -100,24 +101,25 @@ def test_the_plain_spec_gives_the_cpu_builds_of_the_same_channel(locked, monkeyp
     }
 
 
-def test_where_the_channel_is_out_of_reach_it_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["lock", "image"])
+def test_where_the_channel_is_out_of_reach_it_is_told_before_anything_is_fetched(verb: str, tmp_path: Path) -> None:
     (tmp_path / "parity.toml").touch()
     (tmp_path / "environments").symlink_to(ROOT / "environments")
-    unreachable = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PARITY_OFFLINE": "always"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tools", "lock", "--env", "pytorch-cuda"],
-        cwd=tmp_path,
-        env={**os.environ, **unreachable},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with fake_engine.short_folder() as folder, fake_engine.engine(folder / "e.sock"):
+        nothing_answers = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": ""}
+        done = subprocess.run(
+            [sys.executable, "-m", "tools", verb, "--env", "pytorch-cuda"],
+            cwd=tmp_path,
+            env={**os.environ, **nothing_answers, "PARITY_OFFLINE": "always", "DOCKER_HOST": f"unix://{folder}/e.sock"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert (done.returncode, done.stdout) == (23, "")
-    *_, found, expected, following = done.stderr.splitlines()
-    assert found == (
+    assert done.stderr.splitlines()[-3:] == [
         f"error: {ROOT}/environments/pytorch-cuda.yml asks for CUDA; "
-        "the stand-in for the conda channel has CPU builds only"
-    )
-    assert expected == "  expected: the conda channel, or a spec without CUDA"
-    assert following == "  next:     make lock ENV=pytorch-cuda where the conda channel answers; it needs no GPU"
-    assert not list((tmp_path / ".parity").rglob("*.conda"))
+        "the stand-in for the conda channel has CPU builds only",
+        "  expected: the conda channel, or a spec without CUDA",
+        "  next:     make lock ENV=pytorch-cuda where the conda channel answers; it needs no GPU",
+    ]
+    assert list((tmp_path / ".parity").rglob("*.conda")) == []
