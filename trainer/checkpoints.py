@@ -24,19 +24,10 @@ class Checkpoints:
 
     def save(self, step, state):
         """Writes one, then removes the oldest. A full disk costs a warning: those that are there stay good."""
-        path = self.folder / f"step-{step:010}.pt"
-        partial = path.with_suffix(".partial")
-        content = io.BytesIO()
-        torch.save({"format": FORMAT, "step": step, **state}, content)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(content.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
+            write(self.folder / f"step-{step:010}.pt", {"format": FORMAT, "step": step, **state})
         except OSError as error:
-            partial.unlink(missing_ok=True)
             last = (self.files() or ["none"])[-1]
             print(
                 f"warning: no checkpoint at step {step:,} ({error.strerror}); the last good one: {last}",
@@ -60,6 +51,22 @@ class Checkpoints:
         """Removes all: they belong to a run that is not gone on with."""
         for path in self.files():
             path.unlink()
+
+
+def write(path, value):
+    """Writes what torch.save takes under another name first, so that a killed run leaves no half a file."""
+    content = io.BytesIO()  # of a full disk, torch.save itself tells nothing that could be told on
+    torch.save(value, content)
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def load(path):

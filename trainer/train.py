@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 import data
 import errors
-from checkpoints import Checkpoints, load
+from checkpoints import Checkpoints, load, write
 from metrics import Metrics
 from model import Net
 from processes import Group
@@ -124,7 +124,7 @@ class Training:
             self.say(f"Test accuracy: {accuracy:.1%}")
             if self.group.first:
                 self.metrics.log("test_accuracy", accuracy, self.step)
-                save(self.net, self.args.output_dir / "model.pt")
+                write(self.args.output_dir / "model.pt", self.net.cpu().state_dict())
 
     def take(self, chosen):
         """One step. chosen: the numbers of the global batch's images."""
@@ -231,13 +231,6 @@ def restore_random(state):
     torch.set_rng_state(state["cpu"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
-
-
-def save(net, path):
-    """Writes the weights under another name first, so that a killed run leaves no half a file."""
-    partial = path.with_suffix(".partial")
-    torch.save(net.cpu().state_dict(), partial)
-    partial.replace(path)
 
 
 if __name__ == "__main__":

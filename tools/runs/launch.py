@@ -91,8 +91,9 @@ class Lines:
 def shape(resources: Mapping[str, Any]) -> str | None:
     """For people, how many processes a run has and where; None of one. resources: as a record has them."""
     nodes, processes = resources.get("nodes", 1), resources.get("processes", 1)
-    counted = [f"{number} {name}" for number, name in ((nodes, "nodes"), (processes, "processes")) if number > 1]
-    return " of ".join(counted) or None
+    if nodes == 1:
+        return f"{processes} processes" if processes > 1 else None
+    return f"{nodes} nodes, {processes} processes on each" if processes > 1 else f"{nodes} nodes"
 
 
 def node_log(node: int) -> str:
