@@ -3,6 +3,7 @@
 #   PROJECT=FOLDER       another project: examples/scikit-learn
 #   ARGS="--epochs 1"    put behind the command (run-local, run-remote, rehearse, parity) or given to the verb
 #   NODES=2 PROCESSES=2  that many machines, and processes on each (run-local, run-remote, rehearse, parity)
+#   RESUME=last          run-local begins with what that run left in outputs/, such as its checkpoints
 #   DETACH=1             run-remote and rehearse only submit
 #   V=1                  show the equal commands
 
@@ -51,7 +52,7 @@ snapshot: setup ## what would be uploaded, against the limits, and what does not
 	@$(PARITY) snapshot $(ARGS)
 
 run-local: setup ## image + snapshot + command, on this machine; the record lands in runs/
-	@$(PARITY) run-local $(WITH_ENV) $(SIZED) -- $(ARGS)
+	@$(PARITY) run-local $(WITH_ENV) $(SIZED) $(if $(RESUME),--resume $(RESUME)) -- $(ARGS)
 
 rehearse: .venv/azure.done ## run-remote, against an Azure ML workspace on this machine: no account
 	@$(PARITY) rehearse $(WITH_ENV) $(SIZED) $(DETACHED) -- $(ARGS)

@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import os
 import sys
 
 import torch
+import torch.distributed as dist
 
 
 class TrainerError(Exception):
@@ -61,7 +63,9 @@ def told():
     try:
         yield
     except TrainerError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if dist.is_initialized():  # the threads of a group that is broken can hold up or abort the interpreter's end
+            os._exit(error.exit_code)
         sys.exit(error.exit_code)
 
 

@@ -173,3 +173,69 @@ def test_a_missing_source_directory_is_told_before_any_work(project: Make) -> No
     assert done.returncode == 21
     assert "trainer does not exist" in done.stderr
     assert not (made.root / "runs").exists()
+
+
+GOES_ON = """
+import pathlib
+count = pathlib.Path("outputs/deep/count")
+count.parent.mkdir(exist_ok=True)
+number = int(count.read_text()) + 1 if count.exists() else 1
+count.write_text(str(number))
+print("count", number)
+"""
+
+
+def test_a_run_can_begin_with_what_another_one_left(project: Make) -> None:
+    made = project({"train.py": GOES_ON})
+    first = made.parity("run-local")
+    second = made.parity("run-local", "--resume", "last")
+    again = made.parity("run-local", "--resume", first.stdout.strip())
+    assert [line for done in (first, second, again) for line in done.stderr.splitlines() if "count" in line] == [
+        "count 1",
+        "count 2",
+        "count 2",
+    ]
+    records = [json.loads((made.folder(done.stdout) / "run.json").read_text()) for done in (first, second, again)]
+    starts = [each["ingredients"]["start"] for each in records]
+    assert starts[0] is None
+    assert starts[1]["run"] == first.stdout.strip()
+    assert starts[1] == starts[2]
+    assert made.parity("compare", second.stdout.strip(), again.stdout.strip()).returncode == 0
+    told = made.parity("compare", first.stdout.strip(), second.stdout.strip())
+    assert told.returncode == 1
+    assert "what lay in outputs at the start" in told.stdout
+
+
+def test_a_run_that_left_nothing_cannot_be_gone_on_from(project: Make) -> None:
+    made = project({"train.py": ""})
+    run_id = made.parity("run-local").stdout.strip()
+    done = made.parity("run-local", "--resume", "last")
+    assert done.returncode == 24
+    assert f"run {run_id} left nothing in" in done.stderr
+    assert made.parity("run-local", "--resume", "nowhere").returncode == 24
+    assert len(list((made.root / "runs").iterdir())) == 1
+
+
+GROWS = """
+import os, time
+print("waiting", flush=True)
+while not os.path.exists("outputs/go"):
+    time.sleep(0.05)
+bytearray(300_000_000)
+"""
+
+
+def test_a_process_that_the_system_ended_for_its_memory_is_told(project: Make, client: docker.DockerClient) -> None:
+    made = project({"train.py": GROWS})
+    process = made.start("run-local")
+    while process.stderr.readline() != "waiting\n":
+        pass
+    (folder,) = (made.root / "runs").iterdir()
+    (container,) = client.containers.list(filters={"label": f"parity.run={folder.name}"})
+    container.update(mem_limit="64m", memswap_limit="64m")
+    container.exec_run(["touch", "outputs/go"])
+    _, said = process.communicate(timeout=60)
+    record = json.loads((folder / "run.json").read_text())
+    assert (process.returncode, record["exit_code"], record["status"]) == (137, 137, "failed")
+    assert record["error"].startswith("out of memory")
+    assert f"error: {record['error']}\n" in said

@@ -95,7 +95,6 @@ def test_an_epoch_has_each_image_once_in_the_order_of_distributed_sampler(lab: L
 
 
 def test_several_processes_take_the_steps_of_one_and_learn_as_much(lab: Lab) -> None:
-    # 4,000 images in batches of 28: the last one of an epoch has 24; in batches of 12 it has 4
     options = ["--batch-size", "28", "--epochs", "3", "--log-every", "1", "--learning-rate", "0.02"]
     found = {size: lab.train(f"/tmp/size-{size}", *options, processes=size) for size in (1, 2, 4)}
     assert [done.code for done in found.values()] == [0] * 3, found
@@ -107,21 +106,20 @@ def test_several_processes_take_the_steps_of_one_and_learn_as_much(lab: Lab) -> 
         assert "a global batch of 28 images" in found[size].output
         assert [step for step, _ in points[size]] == [step for step, _ in points[1]]
         # rounding, which differs, grows as training goes on: measured, from 4e-7 to 1e-4 after 60 steps, 1e-1 after 150
-        for (step, one), (_, several) in list(zip(points[1], points[size], strict=True))[:40]:
+        for (step, one), (_, several) in list(zip(points[1], points[size], strict=True))[:25]:
             assert several == pytest.approx(one, abs=1e-5), (size, step)
         assert abs(accuracy[size] - accuracy[1]) <= 0.05, accuracy
 
 
 def test_a_last_batch_that_cannot_be_shared_evenly_counts_each_image_once(lab: Lab) -> None:
-    # four images for three processes, of which the second and the third have one each
-    options = ["--batch-size", "1332", "--epochs", "2", "--log-every", "1", "--learning-rate", "0.01"]
+    # 4,000 images in batches of 1,333, which three processes cannot share evenly, and of the last image two have none
+    options = ["--batch-size", "1333", "--epochs", "2", "--log-every", "1", "--learning-rate", "0.01"]
     one, three = (lab.train(f"/tmp/uneven-{size}", *options, processes=size) for size in (1, 3))
     assert (one.code, three.code) == (0, 0), three.output
-    for (_, alone), (step, shared) in zip(lab.metrics("/tmp/uneven-1"), lab.metrics("/tmp/uneven-3"), strict=True):
+    points = [lab.metrics(f"/tmp/uneven-{size}") for size in (1, 3)]
+    assert len(points[0]) == 2 * 4
+    for (_, alone), (step, shared) in zip(*points, strict=True):
         assert shared == pytest.approx(alone, abs=1e-5), step
-    # and fewer images than processes: one has none
-    few = lab.train("/tmp/few", "--batch-size", "1333", "--epochs", "1", "--log-every", "1", processes=3)
-    assert (few.code, len(few.lines)) == (0, 4), few.output
 
 
 def test_a_process_that_does_not_answer_is_named(lab: Lab) -> None:
@@ -143,9 +141,10 @@ for line in process.stdout:
                     stopped = int(each.name)
             except OSError:
                 pass
-    if line.startswith("error: "):
+    if line.startswith("error: ") and stopped:
         time.sleep(1)  # torchrun sees the others end first
         os.kill(stopped, signal.SIGKILL)
+        stopped = None
 process.wait()
 """,
     )
@@ -167,7 +166,7 @@ for number in range(21):
     process = subprocess.Popen(["python", *command], stdout=subprocess.PIPE, text=True)
     first = process.stdout.readline()  # of the first attempt a loss, of the others from where it goes on
     if number < 20:
-        time.sleep(random.random() * 0.3)
+        time.sleep(random.random() * 0.2)
         process.send_signal(random.choice([signal.SIGTERM, signal.SIGKILL]))
     said.append(first + process.communicate()[0])
     codes.append(process.returncode)
@@ -176,7 +175,7 @@ print(json.dumps([said, codes]))
 
 
 def test_a_run_that_is_killed_twenty_times_prints_the_losses_of_one_that_never_was(lab: Lab) -> None:
-    options = ["--batch-size", "4", "--epochs", "8", "--log-every", "37", "--checkpoint-every", "11"]
+    options = ["--batch-size", "4", "--epochs", "5", "--log-every", "37", "--checkpoint-every", "11"]
     whole = lab.train("/tmp/whole", *options)
     assert whole.code == 0, whole.output
     seed = random.randrange(1_000_000)
@@ -311,7 +310,7 @@ def test_a_wrong_option_is_one_line(
 
 
 def test_bfloat16_learns_too_and_is_another_computation(lab: Lab) -> None:
-    options = ["--batch-size", "8", "--epochs", "2", "--log-every", "100", "--learning-rate", "0.01"]
+    options = ["--batch-size", "16", "--epochs", "2", "--log-every", "100", "--learning-rate", "0.02"]
     plain, half = (lab.train(f"/tmp/{name}", *options, *more) for name, more in (("plain", []), ("half", ["--bf16"])))
     assert plain.lines != half.lines
     accuracies = [lab.metrics(f"/tmp/{name}", "test_accuracy")[0][1] for name in ("plain", "half")]

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -77,6 +78,9 @@ def run_local(
     env: shared.Env = None,
     nodes: shared.Nodes = None,
     processes: shared.Processes = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Begin with what that run left in its outputs/.")
+    ] = None,
     as_json: shared.Json = False,
 ) -> None:
     """Run the command in the image, on this machine.
@@ -84,22 +88,25 @@ def run_local(
     What follows -- is put behind the command. Builds the image and gets the data first, if need be. Prints the run's
     id; its record is in runs/ID. The exit code is the command's own; of several processes, of the first that failed.
     """
-    record = run_here(shared.Asked(env=env, arguments=tuple(context.args), nodes=nodes, processes=processes))
+    asked = shared.Asked(env=env, arguments=tuple(context.args), nodes=nodes, processes=processes)
+    record = run_here(asked, resume=resume)
     shared.answer(record.to_json() if as_json else record.id)
     raise typer.Exit(INTERRUPTED if record.status == "canceled" else record.exit_code or 0)
 
 
-def run_here(asked: shared.Asked) -> Record:
-    """The record of a run on this machine's engine, which has ended; says where it is."""
+def run_here(asked: shared.Asked, *, resume: str | None = None) -> Record:
+    """The record of a run on this machine's engine, which has ended; says where it is. resume: a run's name."""
     from .. import engine
-    from ..runs import live
+    from ..runs import history, live
+    from ..runs.spec import Start
     from ..targets import local
 
     settings = asked.settings()
+    start = Start.of(history.find(settings.runs, resume)) if resume else None
     taken = take_snapshot()  # before any work: an over-limit one is refused
     _, spec = shared.spec(asked.env)
     client = engine.ensure()
-    run_spec = _run_spec(settings, spec, taken, asked.arguments, client)
+    run_spec = replace(_run_spec(settings, spec, taken, asked.arguments, client), start=start)
     foot = live.terminal()
     with terminable():
         local.recover(client, settings.runs)

@@ -25,7 +25,7 @@ PER_RUN = re.compile(
     r"|TF_CONFIG$|MASTER_ADDR$|MASTER_PORT$|NODE_RANK$|RANK$|LOCAL_RANK$|WORLD_SIZE$|LOCAL_WORLD_SIZE$|_$)"
 )
 # What the record says in full: an ingredient that it does not name was not asked for
-ORDERED = ("image", "snapshot", "command", "input", "input path", "variable", "resources", "stand-in", "host")
+ORDERED = ("image", "snapshot", "command", "input", "input path", "start", "variable", "resources", "stand-in", "host")
 # Groups of the witness's note, by the groups of facts that come of them; the others keep their names
 GROUPS = {
     "packages": ("package",),
@@ -127,6 +127,8 @@ def _recorded(record: Record) -> Iterator[tuple[str, str, Any]]:
     for each in table["inputs"]:
         yield "input", each["name"], UNKNOWN if each.get("digest") is None else f"sha256:{each['digest']}"
         yield "input path", each["name"], each.get("path")
+    if start := table.get("start"):
+        yield "start", "outputs", f"sha256:{start['digest']}"
     yield from (("variable", name, value) for name, value in table["environment_variables"].items())
     yield from (("resources", name, value) for name, value in table["resources"].items())
     for name in ("nodes", "processes"):

@@ -116,6 +116,15 @@ _RULES: tuple[tuple[str, Meaning], ...] = (
     ),
     ("input path/*", Meaning(weight=HARMLESS, reason="where the data lies; its content is compared by its digest")),
     (
+        "start/*",
+        Meaning(
+            weight=BREAKS,
+            reason="one went on from what another run left in outputs/",
+            how="run both from the start, or both with the same RESUME=run",
+            subject="what lay in {name} at the start",
+        ),
+    ),
+    (
         "variable/*",
         Meaning(
             weight=BREAKS,

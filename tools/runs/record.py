@@ -149,6 +149,7 @@ def _ingredients(spec: RunSpec) -> dict[str, Any]:
             for name, value in sorted(spec.environment_variables.items())
         },
         "resources": asdict(spec.resources),
+        "start": {"run": spec.start.run_id, "digest": spec.start.digest} if spec.start else None,
         "stand_ins": [asdict(each) for each in spec.stand_ins],
     }
 

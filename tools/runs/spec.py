@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from .. import files
+from ..errors import RunError
 from ..image.build import Image
 from ..offline import StandIn
 from ..snapshot import Snapshot
 from . import contract, launch
+
+if TYPE_CHECKING:
+    from .record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +26,35 @@ class Input:
     name: str
     path: Path
     digest: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a run finds in its outputs/ at its start: all that another one left there. digest: over names and content.
+
+    files: paths below `folder`, with "/".
+    """
+
+    run_id: str
+    folder: Path
+    files: tuple[str, ...]
+    digest: str
+
+    @classmethod
+    def of(cls, record: Record) -> Start:
+        """What a run left, but the notes of its witness; RunError where that is nothing."""
+        folder = record.folder / "outputs"
+        found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+        paths = [path.relative_to(folder).as_posix() for path in found]
+        kept = tuple(path for path in paths if not f"outputs/{path}".startswith(f"{contract.NOTES}/"))
+        if not kept:
+            raise RunError(
+                f"run {record.id} left nothing in {folder} to go on from",
+                expected="a run whose command writes checkpoints to outputs/",
+                command="python -m tools runs list",
+            )
+        lines = "".join(f"{files.sha256(folder / path)} {path}\n" for path in kept)
+        return cls(run_id=record.id, folder=folder, files=kept, digest=hashlib.sha256(lines.encode()).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +81,7 @@ class RunSpec:
     environment_variables: Mapping[str, str] = field(repr=False)
     resources: Resources
     stand_ins: tuple[StandIn, ...]
+    start: Start | None = None
 
     @property
     def line(self) -> str:

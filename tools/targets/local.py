@@ -6,7 +6,7 @@ import contextlib
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING
@@ -109,12 +109,7 @@ def _plan(spec: RunSpec, record: Record, node: int, *, network: str, labels: dic
         image=spec.image.id,
         contract=contract,
         command=spec.line,
-        files=[
-            containers.File(
-                path=file.path, size=file.size, location=spec.snapshot.source / file.path, sha256=file.sha256
-            )
-            for file in spec.snapshot.files
-        ],
+        files=[*_snapshot(spec), *_start(spec)],
         mounts={contract.input_path(each.name): each.path for each in spec.inputs},
         variables={**contract.variables(names), **found, **spec.variables},
         shm_bytes=spec.resources.shm_bytes,
@@ -122,6 +117,20 @@ def _plan(spec: RunSpec, record: Record, node: int, *, network: str, labels: dic
         labels=labels,
         network=network,
     )
+
+
+def _snapshot(spec: RunSpec) -> Iterator[containers.File]:
+    for file in spec.snapshot.files:
+        location = spec.snapshot.source / file.path
+        yield containers.File(path=file.path, size=file.size, location=location, sha256=file.sha256)
+
+
+def _start(spec: RunSpec) -> Iterator[containers.File]:
+    if spec.start is None:
+        return
+    for path in spec.start.files:
+        location = spec.start.folder / path
+        yield containers.File(path=f"outputs/{path}", size=location.stat().st_size, location=location)
 
 
 def _follow(nodes: Sequence[Container], record: Record, show: Show, watch: Watch | None) -> Record:
