@@ -37,6 +37,8 @@ def read(path, sha256=None):
         content = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path} is missing: run `make data`, or say where it is with --data-path") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): {HELP}") from error
     found = hashlib.sha256(content).hexdigest()
     if sha256 and found != sha256:
         raise DataError(
