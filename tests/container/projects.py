@@ -7,6 +7,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import docker
+
+from tools import data, settings
+from tools.environment import locking
+from tools.environment.spec import EnvironmentSpec
+from tools.image import build
+from tools.runs.spec import Input, Resources, RunSpec
+from tools.snapshot import take
+
 ROOT = Path(__file__).parents[2]
 # The small environment: python, and a pure and a compiled package.
 SMALL = "channels: [conda-forge]\ndependencies: [python=3.11, tqdm, markupsafe]\n"
@@ -40,6 +49,22 @@ class Project:
 
     def folder(self, run_id: str) -> Path:
         return self.root / "runs" / run_id.strip()
+
+    def spec(self, client: docker.DockerClient, *, nodes: int = 1) -> RunSpec:
+        """What run-local makes of it, before any container is."""
+        loaded = settings.load(self.root)
+        asked = EnvironmentSpec.load(self.root / loaded.environment.spec)
+        prepared = data.prepare(loaded)
+        return RunSpec(
+            image=build.build(loaded, asked, locking.resolve(loaded, asked), client=client),
+            snapshot=take(loaded.source, "v1", memory=loaded.cache / "snapshots"),
+            command=loaded.run.command,
+            arguments=(),
+            inputs=(Input(name="data", path=prepared.path, digest=prepared.digest),),
+            environment_variables=loaded.run.environment_variables,
+            resources=Resources(shm_bytes=loaded.resources.shm_bytes, gpu=False, nodes=nodes),
+            stand_ins=(),
+        )
 
 
 def example(root: Path) -> Project:

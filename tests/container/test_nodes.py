@@ -8,7 +8,10 @@ from pathlib import Path
 
 import docker
 import pytest
+from docker.models.containers import Container
 from projects import ROOT, Project
+
+from tools.targets import local
 
 Make = Callable[..., Project]
 
@@ -121,6 +124,26 @@ def test_an_interrupt_ends_all_nodes(nodes: Callable[[str], Project], client: do
     run_id, _ = process.communicate(timeout=30)
     assert time.monotonic() - start < 10
     assert (process.returncode, record(made.folder(run_id))["status"]) == (130, "canceled")
+    assert left(client, made) == []
+
+
+def test_an_interrupt_while_the_nodes_are_started_ends_those_that_run(
+    nodes: Callable[[str], Project], client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = nodes(WAITS)
+    spec = made.spec(client, nodes=2)
+    start = Container.start
+
+    def interrupted(container: Container) -> None:
+        if container.name.endswith("-1"):
+            raise KeyboardInterrupt
+        start(container)
+
+    monkeypatch.setattr(Container, "start", interrupted)
+    begun = time.monotonic()
+    ended = local.run(client, spec, made.root / "runs", show=lambda output: None)
+    assert time.monotonic() - begun < 20
+    assert ended.status == "canceled"
     assert left(client, made) == []
 
 

@@ -10,14 +10,9 @@ import docker
 import pytest
 from projects import ROOT, SETTINGS, SMALL, Project
 
-from tools import data, settings
-from tools.environment import locking
-from tools.environment.spec import EnvironmentSpec
-from tools.image import build
 from tools.runs import container as containers
 from tools.runs.record import Record
-from tools.runs.spec import Input, Resources, RunSpec
-from tools.snapshot import take
+from tools.runs.spec import RunSpec
 from tools.targets import local
 
 SCRIPT = """
@@ -153,20 +148,7 @@ def test_a_seed_of_the_clock_is_known_by_two_runs_of_the_same(base: tuple[Projec
 
 @pytest.fixture
 def spec(project: Project, client: docker.DockerClient) -> RunSpec:
-    """What run-local makes of the project, before any container is."""
-    loaded = settings.load(project.root)
-    asked = EnvironmentSpec.load(project.root / "environments" / "small.yml")
-    prepared = data.prepare(loaded)
-    return RunSpec(
-        image=build.build(loaded, asked, locking.resolve(loaded, asked), client=client),
-        snapshot=take(loaded.source, "v1", memory=loaded.cache / "snapshots"),
-        command=loaded.run.command,
-        arguments=(),
-        inputs=(Input(name="data", path=prepared.path, digest=prepared.digest),),
-        environment_variables=loaded.run.environment_variables,
-        resources=Resources(shm_bytes=loaded.resources.shm_bytes, gpu=False),
-        stand_ins=(),
-    )
+    return project.spec(client)
 
 
 Change = Callable[[containers.Plan], containers.Plan]

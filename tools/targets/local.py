@@ -64,12 +64,14 @@ def recover(client: docker.DockerClient, runs: Path) -> None:
     """Ends what a killed tool left running: its containers are removed, and what they wrote is collected."""
     with engine.errors("ending an interrupted run"):
         left = client.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True)
-        for run_id in sorted({each.labels[RUN] for each in left}):
-            nodes = sorted((each for each in left if each.labels[RUN] == run_id), key=lambda each: str(each.name))
+        labels = [each.labels for each in left]
+        labels += [each.attrs["Labels"] for each in client.networks.list(filters={"label": OWNER})]
+        for run_id, owner in sorted({(each[RUN], each[OWNER]) for each in labels}):
             folder = runs / run_id
-            if not folder.is_dir() or processes.alive(nodes[0].labels[OWNER]):
+            if not folder.is_dir() or processes.alive(owner):
                 continue
             log.warning("Run %s was interrupted; its container is removed, its outputs are kept", run_id)
+            nodes = sorted((each for each in left if each.labels[RUN] == run_id), key=lambda each: str(each.name))
             _stop(nodes)
             record = records.read(folder)
             _collect(nodes, record)
@@ -150,7 +152,7 @@ def _follow(nodes: Sequence[Container], record: Record, show: Show, watch: Watch
             except KeyboardInterrupt:
                 log.warning("Stopping the run (its outputs are kept)")
                 running.stop()
-                running.follow(output)
+                running.follow(output, patience=STOP_SECONDS)  # one that was not started yet has no end
                 record, first = record.write(status="canceled"), None
     except BaseException as error:
         record.write(status="interrupted", ended=records.now(), error=str(error) or type(error).__name__)
@@ -216,14 +218,18 @@ class _Running:
         for container in self.nodes:
             container.start()
 
-    def follow(self, output: _Output) -> launch.Failure | None:
+    def follow(self, output: _Output, *, patience: float | None = None) -> launch.Failure | None:
         """Passes on what they print until all have ended; the first that failed, which ends the others.
 
-        After an interrupt it may be called again, for the rest.
+        After an interrupt it may be called again, for the rest. patience: seconds without a word, after which it is
+        left.
         """
         first, stopping = None, None
         while self.left:
-            node, said = self.said.get()
+            try:
+                node, said = self.said.get(timeout=patience)
+            except queue.Empty:
+                break
             if isinstance(said, bytes):
                 output.write(node, said)
             elif isinstance(said, Exception):
@@ -259,7 +265,7 @@ class _Running:
 
 def _stop(nodes: Sequence[Container]) -> None:
     """SIGTERM, and SIGKILL to what is left after STOP_SECONDS."""
-    with engine.errors("stopping the container"), ThreadPoolExecutor(len(nodes)) as pool:
+    with engine.errors("stopping the container"), ThreadPoolExecutor(len(nodes) or 1) as pool:
         list(pool.map(lambda container: container.stop(timeout=STOP_SECONDS), nodes))
 
 
