@@ -102,7 +102,7 @@ def run_here(asked: shared.Asked, *, resume: str | None = None) -> Record:
     from ..targets import local
 
     settings = asked.settings()
-    start = Start.of(history.find(settings.runs, resume)) if resume else None
+    start = Start.of(history.find(settings.runs, resume).folder) if resume else None
     taken = take_snapshot()  # before any work: an over-limit one is refused
     _, spec = shared.spec(asked.env)
     client = engine.ensure()

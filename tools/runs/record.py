@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import files, processes
-from . import launch
+from . import launch, ranks
 from .contract import NOTES, Contract
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def keep(record: Record) -> None:
         if written.is_file() and not written.is_symlink():
             shutil.copyfile(written, record.folder / written.name)
     if launch.shape(record.ingredients["resources"]):
-        launch.split(record.folder)
+        ranks.split(record.folder)
 
 
 def _ingredients(spec: RunSpec) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .. import files
 from ..errors import RunError
@@ -14,9 +13,6 @@ from ..image.build import Image
 from ..offline import StandIn
 from ..snapshot import Snapshot
 from . import contract, launch
-
-if TYPE_CHECKING:
-    from .record import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +37,20 @@ class Start:
     digest: str
 
     @classmethod
-    def of(cls, record: Record) -> Start:
-        """What a run left, but the notes of its witness; RunError where that is nothing."""
-        folder = record.folder / "outputs"
+    def of(cls, run: Path) -> Start:
+        """What a run left, but the notes of its witness; RunError where that is nothing. run: its folder."""
+        folder = run / "outputs"
         found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
         paths = [path.relative_to(folder).as_posix() for path in found]
         kept = tuple(path for path in paths if not f"outputs/{path}".startswith(f"{contract.NOTES}/"))
         if not kept:
             raise RunError(
-                f"run {record.id} left nothing in {folder} to go on from",
+                f"run {run.name} left nothing in {folder} to go on from",
                 expected="a run whose command writes checkpoints to outputs/",
                 command="python -m tools runs list",
             )
         lines = "".join(f"{files.sha256(folder / path)} {path}\n" for path in kept)
-        return cls(run_id=record.id, folder=folder, files=kept, digest=hashlib.sha256(lines.encode()).hexdigest())
+        return cls(run_id=run.name, folder=folder, files=kept, digest=hashlib.sha256(lines.encode()).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 from .. import engine, files, processes
 from ..errors import ImageError, ParityError
 from ..runs import container as containers
-from ..runs import launch
+from ..runs import launch, ranks
 from ..runs import record as records
 from ..runs.container import STOP_SECONDS
 from ..runs.record import Record
@@ -164,14 +164,14 @@ def _follow(nodes: Sequence[Container], record: Record, show: Show, watch: Watch
     return record.write(ended=records.now())
 
 
-def _explained(record: Record, first: launch.Failure, container: Container) -> Record:
+def _explained(record: Record, first: ranks.Failure, container: Container) -> Record:
     """The record with why it failed, as far as that is known; of several processes, with the first one's code."""
     container.reload()
     reason = OUT_OF_MEMORY if container.attrs["State"]["OOMKilled"] else None
     if not launch.shape(record.ingredients["resources"]):
         return record.write(error=reason)
-    failure = launch.failure(record) or first
-    return record.write(exit_code=failure.code, error=launch.told(record, failure, reason))
+    failure = ranks.failure(record.folder, record.ingredients["resources"]["processes"]) or first
+    return record.write(exit_code=failure.code, error=ranks.told(record.folder, failure, reason))
 
 
 class _Output:
@@ -181,11 +181,11 @@ class _Output:
         """stack: closes the files."""
         self.show = show
         self.together = stack.enter_context(record.log.open("wb"))
-        self.own: list[tuple[IO[bytes], launch.Lines]] = []
+        self.own: list[tuple[IO[bytes], ranks.Lines]] = []
         for node in range(nodes) if nodes > 1 else ():
-            path = record.folder / launch.node_log(node)
+            path = record.folder / ranks.node_log(node)
             path.parent.mkdir(exist_ok=True)
-            self.own.append((stack.enter_context(path.open("wb")), launch.Lines(node)))
+            self.own.append((stack.enter_context(path.open("wb")), ranks.Lines(node)))
 
     def write(self, node: int, piece: bytes) -> None:
         """The next piece of what a node prints; b"" is its end."""
@@ -218,7 +218,7 @@ class _Running:
         for container in self.nodes:
             container.start()
 
-    def follow(self, output: _Output, *, patience: float | None = None) -> launch.Failure | None:
+    def follow(self, output: _Output, *, patience: float | None = None) -> ranks.Failure | None:
         """Passes on what they print until all have ended; the first that failed, which ends the others.
 
         After an interrupt it may be called again, for the rest. patience: seconds without a word, after which it is
@@ -238,7 +238,7 @@ class _Running:
                 output.write(node, b"")
                 self.left -= 1
                 if said and first is None:
-                    first = launch.Failure(node=node, rank=node * self.processes, code=said)
+                    first = ranks.Failure(node=node, rank=node * self.processes, code=said)
                     if self.left:
                         stopping = threading.Thread(target=self._stop_quietly, name="stop")
                         stopping.start()

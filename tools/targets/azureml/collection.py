@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ... import files, progress
-from ...runs import launch
+from ...runs import launch, ranks
 from ...runs import record as records
 from ...runs.record import METRICS, Record
 from .failures import errors, message
@@ -45,8 +45,9 @@ def collect(run: Run, details: Mapping[str, Any], record: Record) -> Record:
     said: str | None = None
     if status == "failed":
         code, said = _exit_code(details), failure(details)
-        if launch.shape(record.ingredients["resources"]) and (process := launch.failure(record)):
-            code, said = process.code, launch.told(record, process)
+        resources = record.ingredients["resources"]
+        if launch.shape(resources) and (process := ranks.failure(record.folder, resources.get("processes", 1))):
+            code, said = process.code, ranks.told(record.folder, process)
     return record.write(
         status=status,
         exit_code=code,

@@ -1,0 +1,113 @@
+"""What several processes print, told apart: each line begins with the node and rank of its process."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from .. import files
+from .contract import LOGS
+
+PREFIX = "[node {node} rank {rank}] "
+END = 1_000_000  # bytes of a log, in which torchrun's last words are looked for
+_LINE = re.compile(re.escape(PREFIX).replace(r"\{node\}", r"(\d+)").replace(r"\{rank\}", r"(\d+)").encode())
+# torchrun 2.13, when it sees a process end: E1128 00:47:59.752000 7 .../api.py:1002] failed (exitcode: 5) local_rank: 1
+_FAILED = re.compile(r"^[A-Z](\d{4} [\d:.]+) .*\] failed \(exitcode: (-?\d+)\) local_rank: (\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """The first process that failed. code: as a shell has it, 128 and more for a signal."""
+
+    node: int
+    rank: int
+    code: int
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"node {self.node}, rank {self.rank} exited with code {self.code}"
+
+
+class Lines:
+    """What a node prints, whole lines at a time, each with its node."""
+
+    def __init__(self, node: int) -> None:
+        """node: its number."""
+        self.prefix, self.rest = f"[node {node}] ".encode(), b""
+
+    def __call__(self, piece: bytes) -> bytes:
+        """The lines that the next piece completes."""
+        *whole, self.rest = (self.rest + piece).split(b"\n")
+        return b"".join(self._named(each) + b"\n" for each in whole)
+
+    def end(self) -> bytes:
+        """What is left once the node has ended, as a line."""
+        rest, self.rest = self.rest, b""
+        return self._named(rest) + b"\n" if rest else b""
+
+    def _named(self, text: bytes) -> bytes:
+        return text if _LINE.match(text) else self.prefix + text
+
+
+def node_log(node: int) -> str:
+    """Where in a run's folder the output of a node of several is kept, as Azure ML names it."""
+    return f"{LOGS}/std_log_process_{node}.txt"
+
+
+def rank_log(rank: int) -> str:
+    """Where in a run's folder the output of one process of several is kept."""
+    return f"{LOGS}/rank_{rank}.txt"
+
+
+def logs(folder: Path) -> dict[int, Path]:
+    """The output of each node in a run's folder, by node; Azure ML writes their numbers with or without zeros."""
+    found = {int(path.stem.rpartition("_")[2]): path for path in (folder / LOGS).glob("std_log_process_*.txt")}
+    return {0: folder / "stdout.log"} | found
+
+
+def split(folder: Path) -> None:
+    """Writes what each process printed to a file of its own in a run's folder."""
+    with contextlib.ExitStack() as stack:
+        ranks: dict[bytes, IO[bytes]] = {}
+        for log in logs(folder).values():
+            with log.open("rb") as lines:
+                for text in lines:
+                    if match := _LINE.match(text):
+                        rank = match[2]
+                        if rank not in ranks:
+                            ranks[rank] = stack.enter_context(files.written_whole(folder / rank_log(int(rank))))
+                        ranks[rank].write(text[match.end() :])
+
+
+def failure(folder: Path, processes: int) -> Failure | None:
+    """The process of a run that failed first, by torchrun's word; None where it says nothing. processes: on each node.
+
+    What fails because its peer is gone fails later: torchrun looks ten times a second, and tells to the microsecond.
+    """
+    found = [
+        (match[1], Failure(node=node, rank=node * processes + int(match[3]), code=_shell_code(int(match[2]))))
+        for node, log in logs(folder).items()
+        for match in _FAILED.finditer(_end(log))
+    ]
+    return min(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def told(folder: Path, failure: Failure, reason: str | None = None) -> str:
+    """For people: which process failed, why, if that is known, and where in the run's folder is what it printed."""
+    own = folder / rank_log(failure.rank)
+    where = own if own.exists() else logs(folder)[failure.node]
+    why = f" ({reason})" if reason else ""
+    return f"{failure}{why}; what it printed: {where.relative_to(folder)}"
+
+
+def _end(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - END))
+        return file.read().decode(errors="replace")
+
+
+def _shell_code(code: int) -> int:
+    return code if code >= 0 else 128 - code
