@@ -9,7 +9,8 @@
 
 MAKEFLAGS += --no-print-directory
 IN_PROJECT = $(if $(PROJECT),cd '$(PROJECT)' && )
-PARITY = $(IN_PROJECT)$(if $(PROJECT),'$(CURDIR)'/).venv/bin/python -m tools $(if $(V),-v)
+# of another project, which may have a folder tools/ itself, the installed name
+PARITY = $(if $(PROJECT),$(IN_PROJECT)'$(CURDIR)'/.venv/bin/parity,.venv/bin/python -m tools) $(if $(V),-v)
 WITH_ENV = $(if $(ENV),--env $(ENV))
 SIZED = $(if $(NODES),--nodes $(NODES)) $(if $(PROCESSES),--processes $(PROCESSES))
 DETACHED = $(if $(DETACH),--detach)
@@ -88,7 +89,7 @@ test: .venv/dev.done ## all tests; a real engine runs some of them
 	@.venv/bin/python -m pytest $(ARGS)
 
 clean: ## remove what was made here, but not your runs and data
-	@$(IN_PROJECT)rm -rf .venv .parity .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@$(IN_PROJECT)rm -rf .parity $(if $(PROJECT),,.venv .pytest_cache .mypy_cache .ruff_cache .hypothesis)
 
 clean-cache: ## remove cached packages and layers
 	@$(IN_PROJECT)rm -rf .parity/cache

@@ -14,15 +14,15 @@ class Metrics:
     A service that fails is warned about once and left out from then on: training never stops for it.
     """
 
-    def __init__(self, path, steps=None, since=0):
+    def __init__(self, path, steps=None, since=0, again=()):
         """steps: how many there will be, for those who wait. since: the step that the run goes on from; what the file
-        says up to there stays.
+        says up to there stays, but for the names in `again`, which are logged at the end of each run.
         """
         self.of = {"of": steps} if steps else {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         partial = path.with_suffix(".partial")
-        partial.write_text("".join(kept(path, since)), encoding="utf-8")
+        partial.write_text("".join(kept(path, since, again)), encoding="utf-8")
         partial.replace(path)
         self.file = path.open("a", encoding="utf-8")
         self.mirrors = {}
@@ -61,10 +61,13 @@ class Metrics:
                 mirror.flush()
 
 
-def kept(path, since):
+def kept(path, since, again):
     """The lines of a file of metrics up to a step; one that was being written when the process ended is none."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if since and path.is_file() else []
-    return [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= since]
+    if not since or not path.is_file():
+        return []
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    points = [(line, json.loads(line)) for line in lines]
+    return [line for line, point in points if point["step"] <= since and point["name"] not in again]
 
 
 class AzureML:

@@ -11,12 +11,11 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
 
 from errors import DeviceError, PeerError
 
 ANSWER_SECONDS = 3.0  # in which the others say that they are there, once something failed
-LOST = ("Connection closed", "Connection reset", "Timed out", "timed out", "Broken pipe", "NCCL", "gloo")
+LOST = ("Connection closed", "Connection reset", "Timed out", "timed out", "Broken pipe", "gloo")
 
 
 class Group:
@@ -29,7 +28,11 @@ class Group:
         self.device = _device(device)
         if self.size > 1:
             backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+            try:
+                dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+            except RuntimeError as error:
+                reason = str(error).partition(". ")[0]
+                raise PeerError(f"rank {self.rank} did not meet the others within {timeout:g} s ({reason})") from error
 
     def __enter__(self):
         return self
@@ -54,9 +57,19 @@ class Group:
         """The part of a global batch for this process; of the last one in an epoch it may be smaller, or empty."""
         return batch[self.rank :: self.size] if self.size > 1 else batch
 
-    def wrapped(self, net):
-        """The network, whose gradients become the mean over all processes."""
-        return DistributedDataParallel(net) if self.size > 1 else net
+    def sum_gradients(self, net):
+        """Makes each gradient the sum over all processes.
+
+        All in one buffer, always in the same order: so a run that goes on from a checkpoint rounds as one that never
+        stopped. A large network takes DistributedDataParallel, which begins to send while it still computes, and lays
+        its buffers out anew after the first step.
+        """
+        if self.size > 1:
+            gradients = [parameter.grad for parameter in net.parameters()]
+            total = self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
+            parts = total.split([gradient.numel() for gradient in gradients])
+            for gradient, part in zip(gradients, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
 
     def sum(self, values):
         """The sum over all processes, element by element."""

@@ -82,7 +82,8 @@ def settle(args, group, share):
 class Training:
     """One run, from its first step or a checkpoint's to its end. step: how many are done, over all epochs.
 
-    losses: of each step since the last line, on the device: asking for a number waits for the GPU.
+    losses: of each step since the last line, this process's share of it, on the device: asking for a number waits for
+    the GPU.
     """
 
     def __init__(self, args, group):
@@ -92,7 +93,6 @@ class Training:
         self.per_epoch = math.ceil(len(self.images) / args.batch_size)
         self.steps = args.epochs * self.per_epoch
         self.net = Net().to(group.device)
-        self.model = group.wrapped(self.net)
         self.optimizer = torch.optim.SGD(self.net.parameters(), lr=args.learning_rate, momentum=args.momentum)
         self.precision = torch.autocast(group.device.type, torch.bfloat16) if args.bf16 else contextlib.nullcontext()
         self.checkpoints = Checkpoints(args.output_dir / "checkpoints", args.keep)
@@ -103,22 +103,26 @@ class Training:
         if self.group.size == 1:  # of several, all must stop at the same step: the last checkpoint is theirs
             signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
         self.resume()
-        path = self.args.output_dir / "metrics.jsonl"
-        with Metrics(path, self.steps, self.step) if self.group.first else contextlib.nullcontext() as self.metrics:
+        metrics = contextlib.nullcontext()
+        if self.group.first:
+            path = self.args.output_dir / "metrics.jsonl"
+            metrics = Metrics(path, self.steps, self.step, again=["test_accuracy"])
+        with metrics as self.metrics:
             for epoch in range(self.step // self.per_epoch, self.args.epochs):
                 order = data.order(len(self.images), self.args.seed, epoch).to(self.group.device)
                 for batch, chosen in enumerate(order.split(self.args.batch_size), start=1):
                     if epoch * self.per_epoch + batch <= self.step:  # done before the checkpoint
                         continue
+                    if batch == 1:
+                        self.losses.clear()
                     self.take(chosen)
                     if batch % self.args.log_every == 0:
                         self.report(epoch, batch)
                     if stopping or self.step % self.args.checkpoint_every == 0:
                         self.save()
                     if stopping:
-                        self.say(f"Stopped by SIGTERM at step {self.step:,} of {self.steps:,}; a checkpoint is written")
+                        self.say(f"Stopped by SIGTERM at step {self.step:,} of {self.steps:,}")
                         sys.exit(128 + signal.SIGTERM)
-                self.losses.clear()
             self.say("Finished Training")
             accuracy = self.evaluate()
             self.say(f"Test accuracy: {accuracy:.1%}")
@@ -131,10 +135,11 @@ class Training:
         own = self.group.share(chosen)
         self.optimizer.zero_grad()
         with self.precision:
-            scores = self.model(data.normalized(self.images[own]))
-            # over all processes, the mean of these is the mean over the global batch
-            loss = cross_entropy(scores, self.labels[own], reduction="sum") * (self.group.size / len(chosen))
+            scores = self.net(data.normalized(self.images[own]))
+            # summed over all processes, the mean of the global batch
+            loss = cross_entropy(scores, self.labels[own], reduction="sum") / len(chosen)
         loss.backward()
+        self.group.sum_gradients(self.net)
         self.optimizer.step()
         self.step += 1
         self.losses.append(loss.detach().double())
@@ -149,7 +154,7 @@ class Training:
 
     def means(self):
         """The loss of each step since the last line, over all processes; LossError at one that is no number."""
-        means = self.group.sum(torch.stack(self.losses)) / self.group.size
+        means = self.group.sum(torch.stack(self.losses))
         wrong = (~means.isfinite()).nonzero()
         if len(wrong):
             step = self.step - len(means) + wrong[0].item() + 1
@@ -160,10 +165,14 @@ class Training:
             self.say(f"warning: {found}, going on", file=sys.stderr)
         return means
 
+    def hold(self, means):
+        """Keeps losses that are summed over all processes already: the first one has them, the others nothing."""
+        self.losses = list(means if self.group.first else torch.zeros_like(means))
+
     def save(self):
         """Writes a checkpoint."""
         means = self.means() if self.losses else torch.empty(0)
-        self.losses = list(means)
+        self.hold(means)
         random = self.group.gather(random_state(self.group.device))
         if self.group.first:
             self.checkpoints.save(
@@ -193,7 +202,7 @@ class Training:
         if self.group.rank < len(state["random"]):
             restore_random(state["random"][self.group.rank])
         self.step = state["step"]
-        self.losses = list(torch.tensor(state["losses"], dtype=torch.double, device=self.group.device))
+        self.hold(torch.tensor(state["losses"], dtype=torch.double, device=self.group.device))
         self.say(f"Going on from step {self.step:,} of {self.steps:,}: {path}")
 
     def found(self):

@@ -1,7 +1,9 @@
 """Runs of several nodes and processes on this machine's engine."""
 
 import json
+import platform
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from docker.models.containers import Container
 from projects import ROOT, Project
 
+from tools.runs import record as records
 from tools.targets import local
 
 Make = Callable[..., Project]
@@ -34,6 +37,15 @@ def left(client: docker.DockerClient, made: Project) -> list[str]:
     ids = [folder.name for folder in (made.root / "runs").iterdir()]
     found = [each.name for each in client.containers.list(all=True) if each.labels.get("parity.run") in ids]
     return [*found, *(each.name for each in client.networks.list() if each.attrs["Labels"].get("parity.run") in ids)]
+
+
+def until(process: subprocess.Popen[str], *lines: str) -> list[str]:
+    """Reads what the tool says until it has said these; all that it said."""
+    said = []
+    while not set(lines) <= set(said):
+        said.append(process.stderr.readline())
+        assert said[-1], "".join(said)
+    return said
 
 
 def record(folder: Path) -> dict:
@@ -116,9 +128,7 @@ WAITS = "import time\nprint('waiting', flush=True)\ntime.sleep(600)\n"
 def test_an_interrupt_ends_all_nodes(nodes: Callable[[str], Project], client: docker.DockerClient) -> None:
     made = nodes(WAITS)
     process = made.start("run-local")
-    seen = [process.stderr.readline() for _ in range(2)]
-    while sorted(seen[-2:]) != ["[node 0] waiting\n", "[node 1] waiting\n"]:
-        seen.append(process.stderr.readline())
+    until(process, "[node 0] waiting\n", "[node 1] waiting\n")
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
     run_id, _ = process.communicate(timeout=30)
@@ -152,8 +162,7 @@ def test_all_nodes_of_a_killed_tool_are_ended_by_the_next_run(
 ) -> None:
     made = nodes(WAITS)
     process = made.start("run-local")
-    while process.stderr.readline() != "[node 1] waiting\n":
-        pass
+    until(process, "[node 0] waiting\n", "[node 1] waiting\n")
     process.kill()
     process.communicate()
     (folder,) = (made.root / "runs").iterdir()
@@ -161,6 +170,36 @@ def test_all_nodes_of_a_killed_tool_are_ended_by_the_next_run(
     (made.root / "trainer" / "train.py").write_text("")
     assert made.parity("run-local", "--nodes", "1").returncode == 0
     assert record(folder)["status"] == "interrupted"
+    assert left(client, made) == []
+
+
+def test_a_tool_that_was_killed_before_its_nodes_were_made_leaves_nothing(
+    nodes: Callable[[str], Project], client: docker.DockerClient
+) -> None:
+    made = nodes("")
+    lost = records.create(made.root / "runs", made.spec(client, nodes=2), target="local", host={})
+    labels = {local.RUN: lost.id, local.OWNER: f"{platform.node()}/999999999/0"}
+    client.networks.create(f"parity-{lost.id}", labels=labels)
+    local.recover(client, made.root / "runs")
+    assert record(lost.folder)["status"] == "interrupted"
+    assert left(client, made) == []
+
+
+def test_a_second_interrupt_leaves_at_once_and_the_next_run_collects_what_was_written(
+    nodes: Callable[[str], Project], client: docker.DockerClient
+) -> None:
+    made = nodes("open('outputs/checkpoint', 'w').write('1')\n" + WAITS)
+    process = made.start("run-local")
+    until(process, "[node 0] waiting\n", "[node 1] waiting\n")
+    process.send_signal(signal.SIGINT)
+    until(process, "warning: Stopping the run (its outputs are kept)\n")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the next run ends it and collects its outputs" in said
+    (folder,) = (made.root / "runs").iterdir()
+    local.recover(client, made.root / "runs")
+    assert (folder / "outputs" / "checkpoint").read_text() == "1"
     assert left(client, made) == []
 
 
@@ -172,7 +211,7 @@ def test_a_command_that_torchrun_cannot_start_is_told_before_any_work(nodes: Cal
 
 
 TORCH = """
-import os, sys
+import sys, time
 import torch.distributed as dist
 import torch
 dist.init_process_group("gloo")
@@ -180,7 +219,9 @@ rank = dist.get_rank()
 total = torch.ones(1) * (rank + 1)
 dist.all_reduce(total)
 print("rank", rank, "of", dist.get_world_size(), "sums", int(total), flush=True)
+dist.barrier()
 if rank == 3:
+    time.sleep(3)
     sys.exit(5)
 dist.all_reduce(total)
 """
@@ -195,13 +236,14 @@ def test_torchrun_starts_the_processes_and_the_first_that_fails_is_named(tmp_pat
         'data = { path = "", dataset = "none" }\nrun = { command = "python train.py" }\n'
     )
     made = Project(root=tmp_path)
-    done = made.parity("run-local", "--nodes", "2", "--processes", "2")
-    folder = made.folder(done.stdout)
-    assert (done.returncode, record(folder)["exit_code"]) == (5, 5), done.stderr
-    assert done.stderr.splitlines()[-1] == (
-        "error: node 1, rank 3 exited with code 5; what it printed: user_logs/rank_3.txt"
-    )
+    process = made.start("run-local", "--nodes", "2", "--processes", "2")
+    said = until(process, *(f"[node {rank // 2} rank {rank}] rank {rank} of 4 sums 10\n" for rank in range(4)))
+    begun = time.monotonic()
+    run_id, rest = process.communicate()
+    assert time.monotonic() - begun > 2  # what they print comes while they run
+    folder = made.folder(run_id)
+    assert (process.returncode, record(folder)["exit_code"]) == (5, 5), "".join([*said, rest])
+    assert rest.splitlines()[-1] == ("error: node 1, rank 3 exited with code 5; what it printed: user_logs/rank_3.txt")
     logs = [(folder / "user_logs" / f"rank_{rank}.txt").read_text().splitlines() for rank in range(4)]
     for rank, lines in enumerate(logs):
         assert f"rank {rank} of 4 sums 10" in lines, (rank, lines)
-        assert f"[node {rank // 2} rank {rank}] rank {rank} of 4 sums 10\n" in done.stderr

@@ -206,6 +206,18 @@ def test_a_run_can_begin_with_what_another_one_left(project: Make) -> None:
     assert "what lay in outputs at the start" in told.stdout
 
 
+def test_a_run_whose_tool_was_killed_can_be_gone_on_from(project: Make) -> None:
+    made = project({"train.py": GOES_ON + "import time\nprint('waiting', flush=True)\ntime.sleep(600)\n"})
+    process = made.start("run-local")
+    while process.stderr.readline() != "waiting\n":
+        assert process.poll() is None
+    process.kill()
+    process.communicate()
+    (made.root / "trainer" / "train.py").write_text(GOES_ON)
+    done = made.parity("run-local", "--resume", "last")
+    assert "count 2" in done.stderr.splitlines(), done.stderr
+
+
 def test_a_run_that_left_nothing_cannot_be_gone_on_from(project: Make) -> None:
     made = project({"train.py": ""})
     run_id = made.parity("run-local").stdout.strip()

@@ -56,7 +56,10 @@ def test_what_each_process_printed_is_kept_by_its_rank(tmp_path: Path) -> None:
 def test_nodes_are_known_by_either_spelling_of_azure_ml(tmp_path: Path, name: str) -> None:
     (tmp_path / "user_logs").mkdir()
     (tmp_path / "user_logs" / name.format(1)).touch()
-    assert ranks.logs(tmp_path) == {0: tmp_path / "stdout.log", 1: tmp_path / "user_logs" / name.format(1)}
+    found = {1: tmp_path / "user_logs" / name.format(1)}
+    assert ranks.logs(tmp_path) == found  # a run that was killed before it began has no stdout.log
+    (tmp_path / "stdout.log").touch()
+    assert ranks.logs(tmp_path) == {0: tmp_path / "stdout.log", **found}
 
 
 def test_the_first_that_failed_is_the_one_whose_end_was_seen_first(tmp_path: Path) -> None:

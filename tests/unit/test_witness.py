@@ -159,8 +159,8 @@ def test_each_node_has_a_note_of_its_own(tmp_path: Path) -> None:
     ]
 
 
-def hooked(folder: Path, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A Python with the image's .pth line, and a torch of a few lines."""
+def hooked(folder: Path, script: str = "", *, module: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """A Python with the image's .pth line, and a torch of a few lines; runs a script or a module."""
     (folder / "torch" / "distributed").mkdir(parents=True, exist_ok=True)
     for name in ("__init__", "run"):
         (folder / "torch" / "distributed" / f"{name}.py").touch()
@@ -174,8 +174,9 @@ def hooked(folder: Path, script: str, **variables: str) -> subprocess.CompletedP
         "get_default_dtype, are_deterministic_algorithms_enabled = lambda: float32, lambda: False\n"
     )
     line = witness.HOOK.replace(f"{witness.FOLDER}/", f"{INSIDE}/")
+    (folder / "sitecustomize.py").write_text(line)
     return subprocess.run(
-        [sys.executable, "-c", f"{line}\n{script}"],
+        [sys.executable, *(["-m", module] if module else ["-c", script])],
         cwd=folder,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(folder), **variables},
         capture_output=True,
@@ -197,25 +198,36 @@ GPU = """
 import torch
 from types import SimpleNamespace as N
 device = N(name="A100", major=8, minor=0)
-torch.version.cuda, torch.backends.cudnn = "12.9", N(version=lambda: 91000, allow_tf32=True)
-torch.backends.cuda = N(matmul=N(allow_tf32=False))
+torch.version.cuda, torch.backends.cudnn = "12.9", N(version=lambda: 91000, {cudnn})
+torch.backends.cuda = N(matmul=N({matmul}))
 torch.cuda = N(is_initialized=lambda: True, device_count=lambda: 1, get_device_properties=lambda number: device)
 """
 
 
-def test_of_a_gpu_what_changes_numbers_is_noted(tmp_path: Path) -> None:
-    done = hooked(tmp_path, GPU, PARITY_NOTE=str(tmp_path / "witness.json"))
+@pytest.mark.parametrize(
+    ("matmul", "cudnn", "tf32"),
+    [
+        ("allow_tf32=False", "allow_tf32=True", [False, True]),
+        ("fp32_precision='ieee'", "conv=N(fp32_precision='tf32')", ["ieee", "tf32"]),  # from torch 2.9 on
+        ("", "", None),
+    ],
+)
+def test_of_a_gpu_what_changes_numbers_is_noted(tmp_path: Path, matmul: str, cudnn: str, tf32: list | None) -> None:
+    script = GPU.format(matmul=matmul, cudnn=cudnn)
+    done = hooked(tmp_path, script, PARITY_NOTE=str(tmp_path / "witness.json"))
     assert (done.returncode, done.stderr) == (0, "")
     seen = json.loads((tmp_path / "witness-torch.json").read_text())
-    assert (seen["cuda"], seen["cudnn"], seen["tf32"]) == ("12.9", 91000, [False, True])
+    assert (seen["cuda"], seen["cudnn"], seen["tf32"]) == ("12.9", 91000, tf32)
     assert seen["devices"] == ["A100, compute capability 8.0"]
 
 
 def test_torchrun_does_not_hide_what_its_processes_saw(tmp_path: Path) -> None:
     note = str(tmp_path / "witness.json")
     hooked(tmp_path, "import torch; torch.set_num_threads(1)", PARITY_NOTE=note, RANK="0")
-    hooked(tmp_path, "import torch; torch.set_num_threads(2)", PARITY_NOTE=note, RANK="1")
+    other_node = str(tmp_path / "witness-1.json")
+    hooked(tmp_path, "import torch; torch.set_num_threads(2)", PARITY_NOTE=other_node, RANK="1")
     hooked(tmp_path, "import torch.distributed.run", PARITY_NOTE=note, RANK="0")  # which Azure ML sets for it too
+    hooked(tmp_path, PARITY_NOTE=note, RANK="0", module="torch.distributed.run")
     threads = {path.name: json.loads(path.read_text())["threads"] for path in tmp_path.glob("witness-*.json")}
     assert threads == {"witness-torch.json": 1, "witness-torch-1.json": 2}
 

@@ -102,14 +102,15 @@ def run_here(asked: shared.Asked, *, resume: str | None = None) -> Record:
     from ..targets import local
 
     settings = asked.settings()
-    start = Start.of(history.find(settings.runs, resume).folder) if resume else None
     taken = take_snapshot()  # before any work: an over-limit one is refused
     _, spec = shared.spec(asked.env)
     client = engine.ensure()
+    with terminable():
+        local.recover(client, settings.runs)  # may be of the very run that is to be gone on with
+    start = Start.of(history.find(settings.runs, resume).folder) if resume else None
     run_spec = replace(_run_spec(settings, spec, taken, asked.arguments, client), start=start)
     foot = live.terminal()
     with terminable():
-        local.recover(client, settings.runs)
         record = local.run(
             client,
             run_spec,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 import subprocess
@@ -109,9 +108,8 @@ class Images:
                 f" Azure ML would put them on {asked.environment.image}, which is not used here.\n\n".encode()
             )
             process = subprocess.Popen(
-                [sys.executable, "-m", "tools", "image", "--env", str(spec)],
+                [sys.executable, "-I", "-u", "-m", "tools", "image", "--env", str(spec)],
                 cwd=project,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=told,

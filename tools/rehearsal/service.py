@@ -72,7 +72,7 @@ def ensure(settings: Settings) -> tuple[Endpoint, bool]:
         last_words = folder(settings) / "start.log"
         with last_words.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tools", "rehearsal", "serve"],
+                [sys.executable, "-I", "-m", "tools", "rehearsal", "serve"],  # -I: the project may have a folder tools/
                 cwd=settings.root,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

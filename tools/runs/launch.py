@@ -7,6 +7,7 @@ MASTER_PORT and NODE_RANK, which Azure ML sets (its guide to distributed trainin
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,27 +21,40 @@ def line(command: str, nodes: int, processes: int) -> str:
     """The command of one node. nodes, processes: how many nodes, and how many processes on each.
 
     One process stays as it is, and so does a command that does not begin with python: it starts what it needs itself.
-    Errors: SettingsError for such a command where a node is to have several processes.
+    Errors: SettingsError for such a command where a node is to have several processes, and for several commands in one,
+    of which torchrun would start the first.
     """
     if nodes * processes == 1:
         return command
-    if not _PYTHON.match(command):
-        if processes > 1:
-            raise SettingsError(
-                f"{processes} processes on a node: torchrun starts them, and only of a command that begins with python",
-                expected=f'"python train.py ...", found {command!r}',
-                command="change command under [run] of parity.toml; or processes = 1, if it starts them itself",
-            )
+    begins = _PYTHON.match(command) is not None
+    if (processes > 1 and not begins) or (begins and _compound(command)):
+        raise SettingsError(
+            f"{nodes * processes} processes: torchrun starts them, and only of one command that begins with python",
+            expected=f'"python train.py ...", found {command!r}',
+            command="change command under [run] of parity.toml, or let a script start what it needs: processes = 1",
+        )
+    if not begins:
         return command
     prefix = ranks.PREFIX.format(node="${NODE_RANK:-0}", rank="\\${rank}")  # torchrun puts the rank in
     variables = [f'TORCHELASTIC_LOG_LINE_PREFIX_TEMPLATE="{prefix}"']
     if processes > 1:  # torchrun's own default, without its warning
         variables.append("OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}")
-    torchrun = (
-        f"torchrun --nnodes={nodes} --nproc-per-node={processes} --node-rank=${{NODE_RANK:-0}} "
-        "--master-addr=${MASTER_ADDR:-127.0.0.1} --master-port=${MASTER_PORT:-29500} --tee=3 --no-python"
+    torchrun = (  # by its module, for -u: it does not flush what it passes on
+        f"python -u -m torch.distributed.run --nnodes={nodes} --nproc-per-node={processes} "
+        "--node-rank=${NODE_RANK:-0} --master-addr=${MASTER_ADDR:-127.0.0.1} --master-port=${MASTER_PORT:-29500} "
+        "--tee=3 --no-python"
     )
     return " ".join([*variables, torchrun, command])
+
+
+def _compound(command: str) -> bool:
+    """Whether a shell makes several commands of it."""
+    words = shlex.shlex(command, posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    try:
+        return "\n" in command.strip() or not {"&", "&&", "||", ";"}.isdisjoint(words)
+    except ValueError:  # an open quote, which bash tells
+        return False
 
 
 def shape(resources: Mapping[str, Any]) -> str | None:

@@ -63,9 +63,13 @@ def rank_log(rank: int) -> str:
 
 
 def logs(folder: Path) -> dict[int, Path]:
-    """The output of each node in a run's folder, by node; Azure ML writes their numbers with or without zeros."""
+    """The output of each node in a run's folder, by node, as far as it is there.
+
+    Azure ML writes the numbers of nodes with or without zeros.
+    """
     found = {int(path.stem.rpartition("_")[2]): path for path in (folder / LOGS).glob("std_log_process_*.txt")}
-    return {0: folder / "stdout.log"} | found
+    whole = folder / "stdout.log"
+    return ({0: whole} if whole.is_file() else {}) | found
 
 
 def split(folder: Path) -> None:
@@ -98,7 +102,7 @@ def failure(folder: Path, processes: int) -> Failure | None:
 def told(folder: Path, failure: Failure, reason: str | None = None) -> str:
     """For people: which process failed, why, if that is known, and where in the run's folder is what it printed."""
     own = folder / rank_log(failure.rank)
-    where = own if own.exists() else logs(folder)[failure.node]
+    where = own if own.exists() else logs(folder).get(failure.node, folder / "stdout.log")
     why = f" ({reason})" if reason else ""
     return f"{failure}{why}; what it printed: {where.relative_to(folder)}"
 

@@ -26,31 +26,37 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a run finds in its outputs/ at its start: all that another one left there. digest: over names and content.
+    """What a run finds in its outputs/ at its start: all that another one left there.
 
-    files: paths below `folder`, with "/".
+    files: (path below `folder`, with "/", sha256 of the content); digest: over both.
     """
 
     run_id: str
     folder: Path
-    files: tuple[str, ...]
+    files: tuple[tuple[str, str], ...]
     digest: str
 
     @classmethod
     def of(cls, run: Path) -> Start:
-        """What a run left, but the notes of its witness; RunError where that is nothing. run: its folder."""
+        """What a run left, but the notes of its witness; RunError where that is nothing. run: its folder.
+
+        A link is its content, and left out where that lies outside.
+        """
         folder = run / "outputs"
-        found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-        paths = [path.relative_to(folder).as_posix() for path in found]
-        kept = tuple(path for path in paths if not f"outputs/{path}".startswith(f"{contract.NOTES}/"))
+        inside = (
+            path for path in sorted(folder.rglob("*")) if path.is_file() and folder.resolve() in path.resolve().parents
+        )
+        paths = [path.relative_to(run).as_posix() for path in inside]
+        kept = [path for path in paths if not path.startswith(f"{contract.NOTES}/")]
         if not kept:
             raise RunError(
                 f"run {run.name} left nothing in {folder} to go on from",
                 expected="a run whose command writes checkpoints to outputs/",
                 command="python -m tools runs list",
             )
-        lines = "".join(f"{files.sha256(folder / path)} {path}\n" for path in kept)
-        return cls(run_id=run.name, folder=folder, files=kept, digest=hashlib.sha256(lines.encode()).hexdigest())
+        found = tuple((path.removeprefix("outputs/"), files.sha256(run / path)) for path in kept)
+        lines = "".join(f"{sha256} {path}\n" for path, sha256 in found)
+        return cls(run_id=run.name, folder=folder, files=found, digest=hashlib.sha256(lines.encode()).hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)

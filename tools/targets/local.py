@@ -44,7 +44,7 @@ def run(client: docker.DockerClient, spec: RunSpec, runs: Path, *, show: Show, w
 
     A command that fails is a record with its exit code, not an error; of several nodes, the first that fails ends the
     others. KeyboardInterrupt cancels the run: its containers are stopped and removed, what they wrote is collected, and
-    the record is returned as canceled.
+    the record is returned as canceled. A second one goes away at once; the next run collects what is left.
     """
     with engine.errors("asking for its version"):
         version = client.version()
@@ -54,10 +54,17 @@ def run(client: docker.DockerClient, spec: RunSpec, runs: Path, *, show: Show, w
             nodes = _create(client, spec, record)
         except BaseException as error:
             record.write(status="failed", ended=records.now(), error=str(error) or type(error).__name__)
+            _remove(client, record.id)
             raise
-        return _follow(nodes, record, show, watch)
-    finally:
+        record = _follow(nodes, record, show, watch)
+    except KeyboardInterrupt:
+        log.warning("Left at once: the next run ends it and collects its outputs")
+        raise
+    except BaseException:
         _remove(client, record.id)
+        raise
+    _remove(client, record.id)
+    return record
 
 
 def recover(client: docker.DockerClient, runs: Path) -> None:
@@ -111,7 +118,8 @@ def _plan(spec: RunSpec, record: Record, node: int, *, network: str, labels: dic
         image=spec.image.id,
         contract=contract,
         command=spec.line,
-        files=[*_snapshot(spec), *_start(spec)],
+        # one node alone: what it removes would come back with the others' outputs
+        files=[*_snapshot(spec), *(_start(spec) if node == 0 else ())],
         mounts={contract.input_path(each.name): each.path for each in spec.inputs},
         variables={**contract.variables(names), **found, **spec.variables},
         shm_bytes=spec.resources.shm_bytes,
@@ -130,9 +138,9 @@ def _snapshot(spec: RunSpec) -> Iterator[containers.File]:
 def _start(spec: RunSpec) -> Iterator[containers.File]:
     if spec.start is None:
         return
-    for path in spec.start.files:
+    for path, sha256 in spec.start.files:
         location = spec.start.folder / path
-        yield containers.File(path=f"outputs/{path}", size=location.stat().st_size, location=location)
+        yield containers.File(path=f"outputs/{path}", size=location.stat().st_size, location=location, sha256=sha256)
 
 
 def _follow(nodes: Sequence[Container], record: Record, show: Show, watch: Watch | None) -> Record:
@@ -160,18 +168,20 @@ def _follow(nodes: Sequence[Container], record: Record, show: Show, watch: Watch
     with engine.errors("collecting outputs"):
         _collect(nodes, record)
         if first:
-            record = _explained(record, first, nodes[first.node])
+            record = _explained(record, first, nodes)
     return record.write(ended=records.now())
 
 
-def _explained(record: Record, first: ranks.Failure, container: Container) -> Record:
+def _explained(record: Record, first: ranks.Failure, nodes: Sequence[Container]) -> Record:
     """The record with why it failed, as far as that is known; of several processes, with the first one's code."""
+    several = launch.shape(record.ingredients["resources"])
+    failure = ranks.failure(record.folder, record.ingredients["resources"]["processes"]) if several else None
+    failure = failure or first
+    container = nodes[failure.node]
     container.reload()
     reason = OUT_OF_MEMORY if container.attrs["State"]["OOMKilled"] else None
-    if not launch.shape(record.ingredients["resources"]):
-        return record.write(error=reason)
-    failure = ranks.failure(record.folder, record.ingredients["resources"]["processes"]) or first
-    return record.write(exit_code=failure.code, error=ranks.told(record.folder, failure, reason))
+    error = ranks.told(record.folder, failure, reason) if several else reason
+    return record.write(exit_code=failure.code, error=error)
 
 
 class _Output:

@@ -26,8 +26,10 @@ def add():
     """Writes the note of torch beside the witness's: NOTE-torch, and NOTE-torch-RANK of the other processes."""
     try:
         import json
+        import re
 
-        if "torch.distributed.run" in sys.modules:
+        main = getattr(sys.modules["__main__"], "__spec__", None)
+        if "torch.distributed.run" in sys.modules or getattr(main, "name", "") == "torch.distributed.run":
             return  # torchrun itself, which ends after the processes that it started
         torch = sys.modules["torch"]
         stem, extension = os.path.splitext(os.environ[NOTE])
@@ -44,15 +46,26 @@ def add():
             "mkldnn": bool(torch.backends.mkldnn.enabled),
             "cuda": cuda,
             "cudnn": torch.backends.cudnn.version() if cuda else None,
-            "tf32": [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32] if cuda else None,
+            "tf32": tf32(torch.backends) if cuda else None,
             "devices": [f"{each.name}, compute capability {each.major}.{each.minor}" for each in devices],
         }
+        stem = re.sub(r"-[0-9]+$", "", stem)  # a rank is one on all nodes
         path = f"{stem}-torch{'' if rank == '0' else '-' + rank}{extension}"
         with open(f"{path}.part", "w", encoding="utf-8") as file:
             json.dump(seen, file, indent=1, sort_keys=True)
         os.replace(f"{path}.part", path)
     except Exception:  # a note is never worth a run
         return
+
+
+def tf32(backends):
+    """How matrix products and convolutions may round on a GPU; None where it cannot be told."""
+    try:  # before torch 2.9 the names were others, and to ask by the wrong ones is an error for it
+        if hasattr(backends.cuda.matmul, "fp32_precision"):
+            return [backends.cuda.matmul.fp32_precision, backends.cudnn.conv.fp32_precision]
+        return [backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32]
+    except Exception:
+        return None
 
 
 if os.environ.get(NOTE):
