@@ -22,6 +22,7 @@ import time, pathlib, tempfile
 from azureml.core import Environment, Experiment, Run, ScriptRunConfig
 from azureml.core.compute import AmlCompute, ComputeTarget
 from azureml.core.runconfig import DockerConfiguration, MpiConfiguration, PyTorchConfiguration
+SOURCES = pathlib.Path.cwd() / "sources"  # once: while it submits, the SDK is in the source directory, in all threads
 Run._WAIT_COMPLETION_POLLING_INTERVAL_MIN = Run._WAIT_COMPLETION_POLLING_INTERVAL_MAX = 0.3
 
 def image(reference):
@@ -31,7 +32,7 @@ def image(reference):
     return environment
 
 def submit(text="", *, files=None, target="cpu-cluster", environment=None, experiment="jobs", data=(), **more):
-    folder = pathlib.Path(tempfile.mkdtemp(dir=pathlib.Path.cwd() / "sources"))
+    folder = pathlib.Path(tempfile.mkdtemp(dir=SOURCES))
     for name, content in {**({} if "command" in more else {"train.py": text}), **(files or {})}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)

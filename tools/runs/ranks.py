@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -14,8 +15,13 @@ from .contract import LOGS
 PREFIX = "[node {node} rank {rank}] "
 END = 1_000_000  # bytes of a log, in which torchrun's last words are looked for
 _LINE = re.compile(re.escape(PREFIX).replace(r"\{node\}", r"(\d+)").replace(r"\{rank\}", r"(\d+)").encode())
-# torchrun 2.13, when it sees a process end: E1128 00:47:59.752000 7 .../api.py:1002] failed (exitcode: 5) local_rank: 1
-_FAILED = re.compile(r"^[A-Z](\d{4} [\d:.]+) .*\] failed \(exitcode: (-?\d+)\) local_rank: (\d+)", re.MULTILINE)
+# What torchrun 2.13 says once processes have ended. At first, to the microsecond, that it saw one:
+# E1128 00:47:59.752000 7 .../api.py:1002] failed (exitcode: 5) local_rank: 1 (pid: 10)
+_SEEN = re.compile(r"^[A-Z](\d{4} [\d:.]+) .*\] failed \(exitcode: -?\d+\) local_rank:", re.MULTILINE)
+# and at last, of each of the node's that failed: rank      : 3 (local_rank: 1), exitcode  : 5 (pid: 10)
+_FAILED = re.compile(r"^ *rank +: (\d+) \(local_rank: \d+\)\s+exitcode +: (-?\d+)", re.MULTILINE)
+# What a process says that failed since another one was gone: gloo's words, and NCCL's
+_FOLLOWS = re.compile("Connection (closed|reset) by peer|remote process exited|NCCL communicator was aborted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +95,18 @@ def split(folder: Path) -> None:
 def failure(folder: Path, processes: int) -> Failure | None:
     """The process of a run that failed first, by torchrun's word; None where it says nothing. processes: on each node.
 
-    What fails because its peer is gone fails later: torchrun looks ten times a second, and tells to the microsecond.
+    One that failed since another was gone, or that torchrun ended for it, is not it, even if its end was seen first.
     """
-    found = [
-        (match[1], Failure(node=node, rank=node * processes + int(match[3]), code=_shell_code(int(match[2]))))
-        for node, log in logs(folder).items()
-        for match in _FAILED.finditer(_end(log))
-    ]
-    return min(found, key=lambda pair: pair[0])[1] if found else None
+    found = []
+    for log in logs(folder).values():
+        said = _end(log)
+        moments = _SEEN.findall(said)
+        for rank, code in _FAILED.findall(said):
+            own = folder / rank_log(int(rank))
+            follows = int(code) == -signal.SIGTERM or (own.exists() and bool(_FOLLOWS.search(_end(own))))
+            failed = Failure(node=int(rank) // processes, rank=int(rank), code=_shell_code(int(code)))
+            found.append((follows, moments[-1] if moments else "", failed))
+    return min(found, key=lambda each: each[:2])[2] if found else None
 
 
 def told(folder: Path, failure: Failure, reason: str | None = None) -> str:
