@@ -131,6 +131,30 @@ def test_make_refuses_a_project_that_is_none_where_the_tools_would_find_another(
         assert f"touch {folder}/parity.toml" in done.stderr
 
 
+def test_a_project_may_have_folders_of_the_toolkits_names_which_stay(tmp_path: Path) -> None:
+    (tmp_path / "parity.toml").write_text("")
+    (tmp_path / "trainer").mkdir()
+    for kept in ("tools/__init__.py", ".venv/kept", ".mypy_cache/kept"):
+        (tmp_path / kept).parent.mkdir()
+        (tmp_path / kept).touch()
+
+    def make(verb: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", verb, f"PROJECT={tmp_path}", "--old-file=setup"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    done = make("snapshot")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / ".parity").is_dir()
+    assert make("clean").returncode == 0
+    assert not (tmp_path / ".parity").exists()
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
+        "__init__.py",
+        "kept",
+        "kept",
+        "parity.toml",
+    ]
+
+
 def test_a_stale_lock_is_told_without_solving(tmp_path: Path) -> None:
     (tmp_path / "parity.toml").write_text("")
     (tmp_path / "environments").mkdir()
