@@ -165,11 +165,12 @@ command, outputs = sys.argv[2:], pathlib.Path("/tmp/killed")
 said, codes = [], []
 for number in range(21):
     process = subprocess.Popen(["python", *command], stdout=subprocess.PIPE, text=True)
-    first = process.stdout.readline()  # of the first attempt a loss, of the others from where it goes on
+    lines = [process.stdout.readline()]  # of the first attempt a loss, of the others from where it goes on
     if number < 20:
-        time.sleep(random.random() * 0.2)
+        lines += [process.stdout.readline() for _ in range(random.randrange(3))]
+        time.sleep(random.random() * 0.03)
         process.send_signal(random.choice([signal.SIGTERM, signal.SIGKILL]))
-    said.append(first + process.communicate()[0])
+    said.append("".join(lines) + process.communicate()[0])
     codes.append(process.returncode)
 print(json.dumps([said, codes]))
 """

@@ -24,8 +24,10 @@ Env = Annotated[
     str | None,
     typer.Option("--env", metavar="NAME|PATH", help="Environment: environments/NAME.yml, or a spec's path."),
 ]
-Nodes = Annotated[int | None, typer.Option("--nodes", min=1, help="Machines; [resources] nodes if left out.")]
-Processes = Annotated[int | None, typer.Option("--processes", min=1, help="Processes on each; [resources] processes.")]
+Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", min=1, help="Machines; else [resources] nodes.")]
+Processes = Annotated[
+    int | None, typer.Option("--processes", metavar="N", min=1, help="Processes on each; else [resources] processes.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 
