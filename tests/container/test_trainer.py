@@ -212,6 +212,9 @@ def test_several_processes_go_on_from_an_epochs_end_as_if_they_had_not_stopped(l
     assert (again.code, again.lines) == (0, whole.lines[3:])
     for name in ("loss", "test_accuracy"):
         assert lab.metrics("/tmp/three", name) == lab.metrics("/tmp/three-whole", name)
+    alone = lab.train("/tmp/three", *options, "--epochs", "3")  # and another number of processes goes on too
+    assert "Going on from step 206 of 309" in alone.output
+    assert (alone.code, len(alone.lines)) == (0, 3), alone.output
 
 
 def test_what_cannot_be_gone_on_from_is_told(lab: Lab) -> None:
