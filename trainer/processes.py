@@ -39,7 +39,7 @@ class Group:
 
     def __exit__(self, kind, *exception):
         if self.size > 1 and kind is None:
-            # DistributedDataParallel leaves cycles with threads in them; one in ten runs died of those at its end
+            # what cycles still hold of the group has threads, of which one run in ten died at the interpreter's end
             gc.collect()
             dist.destroy_process_group()
 

@@ -70,7 +70,7 @@ def settle(args, group, share):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not
         torch.use_deterministic_algorithms(True, warn_only=True)  # names what has no such algorithm on this device
         torch.utils.deterministic.fill_uninitialized_memory = False
-    # Measured: at 4 images oneDNN costs a fifth, at 8 nothing, from 16 on it gives half and more. Where cores are
+    # Measured: at 4 images oneDNN costs a sixth, at 8 nothing, from 16 on it gives half and more. Where cores are
     # shared, a second thread made training 13 times slower.
     torch.backends.mkldnn.enabled = share >= 8
     if "OMP_NUM_THREADS" not in os.environ:

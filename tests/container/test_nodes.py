@@ -13,6 +13,7 @@ import pytest
 from docker.models.containers import Container
 from projects import ROOT, Project
 
+from tools.runs import container as containers
 from tools.runs import record as records
 from tools.targets import local
 
@@ -155,6 +156,28 @@ def test_an_interrupt_while_the_nodes_are_started_ends_those_that_run(
     assert time.monotonic() - begun < 20
     assert ended.status == "canceled"
     assert left(client, made) == []
+
+
+def test_an_interrupt_while_the_nodes_are_made_leaves_nothing(
+    nodes: Callable[[str], Project],
+    client: docker.DockerClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = nodes(WAITS)
+    spec = made.spec(client, nodes=2)
+    create = containers.create
+
+    def interrupted(client: docker.DockerClient, plan: containers.Plan) -> Container:
+        if plan.name.endswith("-1"):
+            raise KeyboardInterrupt
+        return create(client, plan)
+
+    monkeypatch.setattr(containers, "create", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        local.run(client, spec, made.root / "runs", show=lambda output: None)
+    assert left(client, made) == []
+    assert "the next run" not in caplog.text
 
 
 def test_all_nodes_of_a_killed_tool_are_ended_by_the_next_run(

@@ -168,8 +168,8 @@ def run_there(
 
     settings = asked.settings()
     submission.check(settings)
-    taken = take_snapshot()
-    _, spec = shared.spec(asked.env)
+    taken = take_snapshot(settings)
+    spec = shared.environment(settings, asked.env)
     with place_of(target, settings) as place:
         workspace = place.workspace
         chosen = compute.find(workspace, settings)

@@ -102,8 +102,8 @@ def run_here(asked: shared.Asked, *, resume: str | None = None) -> Record:
     from ..targets import local
 
     settings = asked.settings()
-    taken = take_snapshot()  # before any work: an over-limit one is refused
-    _, spec = shared.spec(asked.env)
+    taken = take_snapshot(settings)  # before any work: an over-limit one is refused
+    spec = shared.environment(settings, asked.env)
     client = engine.ensure()
     with terminable():
         local.recover(client, settings.runs)  # may be of the very run that is to be gone on with
@@ -130,12 +130,10 @@ def say_where(record: Record) -> None:
         shared.say(f"error: {record.error}")
 
 
-def take_snapshot() -> Snapshot:
+def take_snapshot(settings: Settings) -> Snapshot:
     """The snapshot of [run] source; SnapshotError where Azure ML would refuse it."""
     from .. import snapshot
-    from ..settings import load
 
-    settings = load()
     return snapshot.take(settings.source, settings.snapshot.rules, memory=settings.cache / "snapshots")
 
 

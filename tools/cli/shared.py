@@ -52,11 +52,16 @@ class Asked:
 
 def spec(env: str | None) -> tuple[Settings, EnvironmentSpec]:
     from .. import settings
-    from ..environment import spec
 
     loaded = settings.load()
-    path = spec.find(loaded, env or loaded.environment.spec)
-    return loaded, spec.EnvironmentSpec.load(path, python=loaded.environment.python)
+    return loaded, environment(loaded, env)
+
+
+def environment(settings: Settings, env: str | None) -> EnvironmentSpec:
+    from ..environment import spec
+
+    path = spec.find(settings, env or settings.environment.spec)
+    return spec.EnvironmentSpec.load(path, python=settings.environment.python)
 
 
 def lock(settings: Settings, spec: EnvironmentSpec) -> Lock:

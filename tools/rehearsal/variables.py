@@ -108,7 +108,7 @@ def of_node(compute: Compute, definition: Definition, place: Place) -> dict[str,
         else:
             variables["AZ_BATCHAI_MPI_MASTER_NODE"] = "localhost"
     elif definition.distribution or definition.nodes > 1:
-        variables |= Contract.of_node(place.node, definition.nodes, place.hosts[0], processes=definition.processes)
+        variables |= Contract.of_node(place.node, definition.processes, place.hosts[0])
     return variables
 
 

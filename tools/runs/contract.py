@@ -69,15 +69,14 @@ class Contract:
         return variables
 
     @staticmethod
-    def of_node(node: int, nodes: int, master: str, *, processes: int | None = None) -> dict[str, str]:
-        """The variables by which the nodes of a run find each other. master: the first one's address.
-
-        processes: how many the service starts in all; one on each node, if it is not said.
+    def of_node(node: int, processes: int, master: str) -> dict[str, str]:
+        """The variables by which the nodes of a run find each other. processes: how many the service starts in all;
+        master: the first node's address.
         """
         return {
             "MASTER_ADDR": master,
             "MASTER_PORT": str(MASTER_PORT),
-            "WORLD_SIZE": str(processes or nodes),
+            "WORLD_SIZE": str(processes),
             "NODE_RANK": str(node),
         }
 

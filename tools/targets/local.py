@@ -50,12 +50,12 @@ def run(client: docker.DockerClient, spec: RunSpec, runs: Path, *, show: Show, w
         version = client.version()
     record = records.create(runs, spec, target="local", host={"engine": version.get("Version", "unknown")})
     try:
-        try:
-            nodes = _create(client, spec, record)
-        except BaseException as error:
-            record.write(status="failed", ended=records.now(), error=str(error) or type(error).__name__)
-            _remove(client, record.id)
-            raise
+        nodes = _create(client, spec, record)
+    except BaseException as error:
+        record.write(status="failed", ended=records.now(), error=str(error) or type(error).__name__)
+        _remove(client, record.id)
+        raise
+    try:
         record = _follow(nodes, record, show, watch)
     except KeyboardInterrupt:
         log.warning("Left at once: the next run ends it and collects its outputs")
