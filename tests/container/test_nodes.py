@@ -234,7 +234,7 @@ def test_a_command_that_torchrun_cannot_start_is_told_before_any_work(nodes: Cal
 
 
 TORCH = """
-import sys, time
+import os, time
 import torch.distributed as dist
 import torch
 dist.init_process_group("gloo")
@@ -245,7 +245,7 @@ print("rank", rank, "of", dist.get_world_size(), "sums", int(total), flush=True)
 dist.barrier()
 if rank == 3:
     time.sleep(3)
-    sys.exit(5)
+    os._exit(5)
 dist.all_reduce(total)
 """
 
